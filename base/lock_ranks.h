@@ -1,0 +1,16 @@
+/* SPDX-FileCopyrightText: 2026 The poolswitch authors */
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Every lock of the project, outermost first: a thread that holds one takes
+ * only locks of a later line. Debug builds check it (base/lock.c).
+ *
+ * LOCK(rank, what it guards)
+ */
+LOCK(BS_RANK_PROCESS, "lib: the process's list of pools")
+LOCK(BS_RANK_POOL, "lib: segments and inserted ranges of one pool")
+LOCK(BS_RANK_AL_FENCE, "allocator: the queue of blocks behind fences")
+LOCK(BS_RANK_AL_SHARD, "allocator: the pages of one shard")
+LOCK(BS_RANK_AL_ROOM, "allocator: free ranges and large blocks")
+LOCK(BS_RANK_DEVICE, "device: the process's driver and device handles")
+LOCK(BS_RANK_TEST, "tests: the reference of a model-based test")

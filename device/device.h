@@ -1,0 +1,119 @@
+/* SPDX-FileCopyrightText: 2026 The poolswitch authors */
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * One GPU, as the layers above see it: sizes, addresses, handles and fences
+ * as plain numbers, failures as ps_status with the driver's reason. No CUDA
+ * type leaves this folder by this header.
+ *
+ * Every function may be called from any thread. Those that need the context
+ * push the device's primary context and pop it again: the caller's current
+ * context is what it was.
+ */
+#ifndef DEVICE_DEVICE_H
+#define DEVICE_DEVICE_H
+
+#include "include/poolswitch.h"
+
+/* "GPU-" and a UUID in the usual form, with the end. */
+#define DV_UUID_TEXT 41
+#define DV_IPC_HANDLE_BYTES 64
+
+struct dv_device;
+
+/* ---- the driver and its GPUs ---- */
+
+/*
+ * Loads the driver (once a process), checks it, finds the GPU and retains
+ * its primary context. @gpu: NULL or "0", "1", ..., or "GPU-<uuid>".
+ * PS_NO_DRIVER, PS_NO_DEVICE, PS_UNSUPPORTED (WSL2, a driver older than 525,
+ * a GPU older than Volta, MIG, no VMM) each with what was found and needed.
+ */
+enum ps_status dv_device_open(const char *gpu, struct dv_device **dev_out);
+void dv_device_close(struct dv_device *dev); /* NULL: ok */
+/* Frees the host memory only: in a forked child, where CUDA is dead. */
+void dv_device_abandon(struct dv_device *dev);
+
+const char *dv_device_uuid(const struct dv_device *dev); /* "GPU-..." */
+const char *dv_device_name(const struct dv_device *dev); /* "NVIDIA H200" */
+int dv_driver_version(void); /* cuDriverGetVersion, 0 before the first open */
+bool dv_is_simulated(void);
+
+enum ps_status dv_memory_info(struct dv_device *dev, uint64_t *free_out,
+			      uint64_t *total_out);
+/* Bytes; what segment sizes are multiples of. */
+enum ps_status dv_granularity(struct dv_device *dev, uint64_t *bytes_out);
+
+/* ---- segments: physical memory ---- */
+
+/* PS_DEVICE_MEMORY when the GPU has not that much left. */
+enum ps_status dv_segment_create(struct dv_device *dev, uint64_t bytes,
+				 uint64_t *handle_out);
+/* A new file descriptor, close-on-exec, the caller's. PS_FD_LIMIT. */
+enum ps_status dv_segment_export(struct dv_device *dev, uint64_t handle,
+				 int *fd_out);
+/* Does not close @fd. PS_BAD_SEGMENT when it is none. */
+enum ps_status dv_segment_import(struct dv_device *dev, int fd,
+				 uint64_t *handle_out);
+/* Gives the handle up; the memory lives as long as a mapping, another handle
+ * or an fd of it does, in any process. */
+enum ps_status dv_segment_release(struct dv_device *dev, uint64_t handle);
+
+/* ---- windows: GPU addresses ---- */
+
+/* Exactly at @wanted, or anywhere for 0. PS_WINDOW_TAKEN. */
+enum ps_status dv_window_reserve(struct dv_device *dev, uint64_t bytes,
+				 uint64_t wanted, uint64_t *address_out);
+enum ps_status dv_window_free(struct dv_device *dev, uint64_t address,
+			      uint64_t bytes);
+/* Maps the whole of a segment; no access yet. */
+enum ps_status dv_window_map(struct dv_device *dev, uint64_t address,
+			     uint64_t bytes, uint64_t handle);
+/* For one or several whole neighbouring mappings. */
+enum ps_status dv_window_set_access(struct dv_device *dev, uint64_t address,
+				    uint64_t bytes, bool writable);
+/* Several whole neighbouring mappings too. Waits for no work: fence before. */
+enum ps_status dv_window_unmap(struct dv_device *dev, uint64_t address,
+			       uint64_t bytes);
+
+/* ---- legacy: one allocation, CUDA IPC ---- */
+
+enum ps_status dv_legacy_alloc(struct dv_device *dev, uint64_t bytes,
+			       uint64_t *address_out);
+enum ps_status dv_legacy_free(struct dv_device *dev, uint64_t address);
+enum ps_status dv_legacy_export(struct dv_device *dev, uint64_t address,
+				unsigned char handle_out[DV_IPC_HANDLE_BYTES]);
+enum ps_status dv_legacy_open(struct dv_device *dev,
+			      const unsigned char handle[DV_IPC_HANDLE_BYTES],
+			      uint64_t *address_out);
+enum ps_status dv_legacy_close(struct dv_device *dev, uint64_t address);
+
+/* ---- fences ---- */
+
+struct dv_fence;
+
+/* Behind the work submitted so far on @stream (a CUstream; NULL is the legacy
+ * default stream). PS_AGAIN while the stream captures. */
+enum ps_status dv_fence_record(struct dv_device *dev, void *stream,
+			       struct dv_fence **fence_out);
+/*
+ * Behind the work on every stream of the context, non-blocking and per-thread
+ * ones included. Where the driver lacks cuCtxRecordEvent (before 12.5) the
+ * fence passes only in dv_fence_wait(), which waits for the context.
+ * PS_AGAIN while a stream captures.
+ */
+enum ps_status dv_fence_record_all(struct dv_device *dev,
+				   struct dv_fence **fence_out);
+enum ps_status dv_fence_poll(struct dv_device *dev, struct dv_fence *fence);
+enum ps_status dv_fence_wait(struct dv_device *dev, struct dv_fence *fence);
+void dv_fence_free(struct dv_device *dev, struct dv_fence *fence);
+
+/* ---- copies, waited for ---- */
+
+enum ps_status dv_copy_in(struct dv_device *dev, uint64_t dst, const void *src,
+			  size_t bytes);
+enum ps_status dv_copy_out(struct dv_device *dev, void *dst, uint64_t src,
+			   size_t bytes);
+enum ps_status dv_synchronize(struct dv_device *dev);
+
+#endif /* DEVICE_DEVICE_H */

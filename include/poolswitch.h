@@ -1,0 +1,721 @@
+/* SPDX-FileCopyrightText: 2026 The poolswitch authors */
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * poolswitch: one pool of GPU memory, reserved once, shared by processes,
+ * allocated from in nanoseconds.
+ *
+ * Words
+ *   pool     the memory of one GPU, reserved once. Not one of CUDA's memory
+ *            pools (cuMemPoolCreate), and not PyTorch's MemPool.
+ *   segment  one physical allocation of the pool; the unit of sharing. All
+ *            segments of a pool have the same size, a power of two.
+ *   region   a run of segments: the *parameter* region (weights, at the start
+ *            of the pool) or the *computation* region (the rest).
+ *   window   the GPU addresses of the pool: the same in every process that
+ *            has it, so a pointer into the pool means the same everywhere.
+ *   offset   a distance in bytes from the start of the pool.
+ *
+ * Rules for every function
+ *   Sizes and offsets are bytes. Outputs come last, end in _out, and are
+ *   written only when the function returns PS_OK. Functions that can fail
+ *   return an enum ps_status; ps_error_detail() then names the object, the
+ *   numbers and the remedy. Every function may be called from any thread at
+ *   any time unless its comment says otherwise. A stream is a CUstream or a
+ *   cudaStream_t, passed as a void pointer; NULL is the legacy default stream
+ *   and (void *)2 the calling thread's own (cudaStreamPerThread).
+ *   Where a pool is asked for, NULL means the process's default pool: the one
+ *   opened first of those still open.
+ */
+#ifndef POOLSWITCH_H
+#define POOLSWITCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define PS_VERSION_MAJOR 0
+#define PS_VERSION_MINOR 1
+#define PS_VERSION_PATCH 0
+
+#if defined(__GNUC__)
+#define PS_API __attribute__((visibility("default")))
+#define PS_MUST_CHECK __attribute__((warn_unused_result))
+#else
+#define PS_API
+#define PS_MUST_CHECK
+#endif
+
+/* ------------------------------------------------------------------ */
+/* Status                                                              */
+
+/**
+ * enum ps_status - what a call came to
+ *
+ * The values are part of the ABI: new ones are added at the end.
+ */
+enum ps_status {
+	PS_OK = 0,
+	/* The caller's mistake. */
+	PS_INVALID_ARGUMENT = 1, /* a size of zero, an unknown flag, overflow */
+	PS_OUT_OF_RANGE = 2,     /* a range that is not inside the pool */
+	PS_OVERLAP = 3,          /* a range that is inserted already */
+	PS_BUSY = 4,             /* blocks are still allocated */
+	PS_NOT_OURS = 5,         /* a pointer that this pool never gave out */
+	PS_INTERIOR = 6,         /* a pointer into the middle of a block */
+	PS_DOUBLE_FREE = 7,      /* a block that was freed before */
+	PS_READ_ONLY = 8,        /* memory shared without write access */
+	PS_FORKED = 9,           /* a child used a pool of its parent */
+	/* Something ran out. */
+	PS_OUT_OF_MEMORY = 10,    /* the ranges inserted here are used up */
+	PS_DEVICE_MEMORY = 11,    /* the GPU has less free than was asked for */
+	PS_HOST_MEMORY = 12,      /* the process has no host memory left */
+	PS_FD_LIMIT = 13,         /* the limit of open files is too low */
+	PS_WINDOW_TAKEN = 14,     /* the pool's addresses are in use here */
+	PS_ALREADY_RESERVED = 15, /* another pool has this GPU */
+	/* The other process. */
+	PS_VERSION_MISMATCH = 16, /* the peer speaks another version */
+	PS_WRONG_GPU = 17,        /* the pool's GPU is not visible here */
+	PS_PROTOCOL = 18,         /* a message broke the protocol */
+	PS_PEER_GONE = 19,        /* the peer closed or died */
+	PS_TIMED_OUT = 20,        /* the peer did not answer in time */
+	PS_REFUSED = 21,          /* the peer said no; the detail says why */
+	PS_PERMISSION = 22,       /* the peer is not a user we share with */
+	PS_BAD_SEGMENT = 23,      /* a file descriptor that is no segment */
+	/* The machine. */
+	PS_NO_DRIVER = 24,   /* no usable CUDA driver */
+	PS_NO_DEVICE = 25,   /* no such GPU */
+	PS_UNSUPPORTED = 26, /* this driver, GPU or mode cannot do it */
+	PS_DEVICE_LOST = 27, /* the GPU failed; its contents are gone */
+	PS_DRIVER = 28,      /* another error of the CUDA driver */
+	PS_SYSTEM = 29,      /* another error of the operating system */
+	PS_AGAIN = 30,       /* not yet; ask again */
+};
+
+/**
+ * ps_status_text() - what a status means
+ * @status: any value, also one that this library does not know
+ *
+ * Return: a static English text, never NULL.
+ */
+PS_API const char *ps_status_text(enum ps_status status);
+
+/**
+ * ps_status_name() - the name of a status, such as "PS_OVERLAP"
+ * @status: any value
+ *
+ * Return: a static text, never NULL; "PS_UNKNOWN" for a foreign value.
+ */
+PS_API const char *ps_status_name(enum ps_status status);
+
+/**
+ * ps_error_detail() - what went wrong, with names, numbers and the remedy
+ *
+ * Return: the text of the last failed call of the calling thread; "" when
+ * none failed. It lives until the next failing call on this thread or the
+ * thread's end; copy it to keep it.
+ */
+PS_API const char *ps_error_detail(void);
+
+/**
+ * ps_version() - the version of the library that is running
+ *
+ * Return: a static text such as "0.1.0".
+ */
+PS_API const char *ps_version(void);
+
+/* ------------------------------------------------------------------ */
+/* What to reserve                                                     */
+
+/** enum ps_region - the two parts of a pool */
+enum ps_region {
+	PS_REGION_PARAMETER = 0,   /* at the start of the pool */
+	PS_REGION_COMPUTATION = 1, /* from there to its end */
+};
+
+/** enum ps_share_mode - how the pool's memory travels between processes */
+enum ps_share_mode {
+	/* Segments as file descriptors: read-only where wanted, the same
+	 * addresses everywhere. The default. */
+	PS_SHARE_VMM = 0,
+	/* One allocation by legacy CUDA IPC, for systems where descriptors
+	 * cannot travel: always whole and writable, at other addresses in
+	 * each process, and gone with the process that reserved it. */
+	PS_SHARE_LEGACY_IPC = 1,
+};
+
+/** struct ps_pool_config - what ps_alloc_shared() is to reserve; opaque */
+struct ps_pool_config;
+
+/**
+ * ps_pool_config_new() - a configuration with the defaults
+ * @config_out: receives it; the caller frees it
+ *
+ * One configuration is for one thread at a time.
+ *
+ * Return: PS_OK or PS_HOST_MEMORY.
+ */
+PS_API PS_MUST_CHECK enum ps_status
+ps_pool_config_new(struct ps_pool_config **config_out);
+
+/**
+ * ps_pool_config_free() - free a configuration
+ * @config: may be NULL
+ */
+PS_API void ps_pool_config_free(struct ps_pool_config *config);
+
+/**
+ * ps_pool_config_set_gpu() - choose the GPU
+ * @config: the configuration
+ * @gpu: "0", "1", ... counts the GPUs that CUDA shows to this process;
+ *       "GPU-..." is a UUID as nvidia-smi prints it. Copied. NULL: "0".
+ *
+ * Return: PS_OK, or PS_INVALID_ARGUMENT when it has neither form.
+ */
+PS_API PS_MUST_CHECK enum ps_status
+ps_pool_config_set_gpu(struct ps_pool_config *config, const char *gpu);
+
+/**
+ * ps_pool_config_set_size() - set the pool's size
+ * @config: the configuration
+ * @bytes: rounded down to whole segments; 0 (the default): all memory that
+ *         is free, less the headroom
+ */
+PS_API void ps_pool_config_set_size(struct ps_pool_config *config,
+				    uint64_t bytes);
+
+/**
+ * ps_pool_config_set_headroom() - leave memory for CUDA contexts
+ * @config: the configuration
+ * @bytes: left free on the GPU when the pool takes "all"; default: 2 GiB or
+ *         an eighth of what is free, whichever is smaller. One context takes
+ *         about 500 MiB.
+ */
+PS_API void ps_pool_config_set_headroom(struct ps_pool_config *config,
+					uint64_t bytes);
+
+/**
+ * ps_pool_config_set_parameter_size() - set the parameter region's size
+ * @config: the configuration
+ * @bytes: rounded up to whole segments; default: a quarter of the pool. May
+ *         be 0, and may be the whole pool.
+ */
+PS_API void ps_pool_config_set_parameter_size(struct ps_pool_config *config,
+					      uint64_t bytes);
+
+/**
+ * ps_pool_config_set_segment_size() - set the segments' size
+ * @config: the configuration
+ * @bytes: a power of two, at least the GPU's granularity (2 MiB); 0 (the
+ *         default): the smallest that gives at most 1,024 segments
+ */
+PS_API void ps_pool_config_set_segment_size(struct ps_pool_config *config,
+					    uint64_t bytes);
+
+/**
+ * ps_pool_config_set_mode() - choose how the memory is shared
+ * @config: the configuration
+ * @mode: default PS_SHARE_VMM
+ */
+PS_API void ps_pool_config_set_mode(struct ps_pool_config *config,
+				    enum ps_share_mode mode);
+
+/* ------------------------------------------------------------------ */
+/* The six calls                                                       */
+
+/** struct ps_pool - a pool as this process has it; opaque */
+struct ps_pool;
+
+/**
+ * ps_alloc_shared() - reserve the memory of one GPU, once
+ * @config: NULL: the defaults. Not kept.
+ * @pool_out: receives the pool; close it with ps_pool_close()
+ *
+ * Starts CUDA where it has not started (the device's primary context).
+ * Nothing is zeroed. Nothing can be allocated before a range is inserted.
+ *
+ * Return: PS_OK; PS_NO_DRIVER, PS_NO_DEVICE, PS_UNSUPPORTED;
+ * PS_INVALID_ARGUMENT when the numbers do not fit each other;
+ * PS_DEVICE_MEMORY with what is free and what was asked for;
+ * PS_ALREADY_RESERVED with the process that has a pool on this GPU;
+ * PS_WINDOW_TAKEN; PS_FD_LIMIT; PS_HOST_MEMORY; PS_DRIVER.
+ */
+PS_API PS_MUST_CHECK enum ps_status
+ps_alloc_shared(const struct ps_pool_config *config, struct ps_pool **pool_out);
+
+/** Flags of ps_send_shared(), ps_send_range() and ps_recv_shared(). */
+enum ps_share_flags {
+	/* Send: the receiver may write the parameter region too. */
+	PS_SEND_WRITABLE_PARAMETERS = 1u << 0,
+	/* Send, receive: accept a peer of any user. Without it the peer must
+	 * run as the same user or as root. */
+	PS_PEER_ANY_USER = 1u << 1,
+};
+
+/** A timeout that stands for the default of 10 seconds. */
+#define PS_TIMEOUT_DEFAULT (-1)
+
+/**
+ * ps_send_shared() - give the pool to the process at the other end
+ * @pool: reserved here. A received pool cannot be sent on: the driver
+ *        exports only what its own process created.
+ * @socket: a connected AF_UNIX stream or seqpacket socket on which the peer
+ *          calls ps_recv_shared(). Stays the caller's and stays open; after
+ *          PS_OK it is in step and free for the caller's own use.
+ * @flags: of enum ps_share_flags
+ * @timeout_ms: for each answer of the peer; PS_TIMEOUT_DEFAULT
+ *
+ * The parameter region travels read-only: the peer's mapping is, and its GPU
+ * refuses writes. That guards against mistakes. A hostile peer holds the file
+ * descriptor and could map it writable: send only to processes you trust so
+ * far. No lock is held while the peer is waited for.
+ *
+ * Return: PS_OK when the peer has said that it has everything; PS_PERMISSION;
+ * PS_VERSION_MISMATCH; PS_WRONG_GPU; PS_REFUSED with the peer's reason;
+ * PS_PROTOCOL; PS_PEER_GONE; PS_TIMED_OUT; PS_UNSUPPORTED for a received
+ * pool; PS_INVALID_ARGUMENT; PS_SYSTEM.
+ */
+PS_API PS_MUST_CHECK enum ps_status ps_send_shared(struct ps_pool *pool,
+						   int socket,
+						   unsigned int flags,
+						   int timeout_ms);
+
+/**
+ * ps_send_range() - give some segments of the pool
+ * @pool: as for ps_send_shared()
+ * @offset: a multiple of the segment size
+ * @size: a multiple of the segment size, not 0
+ * @socket: as for ps_send_shared()
+ * @flags: as for ps_send_shared()
+ * @timeout_ms: as for ps_send_shared()
+ *
+ * The peer's pool has the same size and addresses, but only these segments
+ * can be used there. Not for PS_SHARE_LEGACY_IPC (PS_UNSUPPORTED).
+ *
+ * Return: as ps_send_shared(); PS_OUT_OF_RANGE.
+ */
+PS_API PS_MUST_CHECK enum ps_status
+ps_send_range(struct ps_pool *pool, uint64_t offset, uint64_t size, int socket,
+	      unsigned int flags, int timeout_ms);
+
+/**
+ * ps_recv_shared() - receive a pool
+ * @socket: as for ps_send_shared(), the other end
+ * @flags: of enum ps_share_flags
+ * @timeout_ms: for each message of the peer; PS_TIMEOUT_DEFAULT
+ * @pool_out: receives the pool; close it with ps_pool_close()
+ *
+ * Starts CUDA where it has not started. Checks the peer's user, protocol,
+ * GPU and layout. The pool is usable at once: a segment is mapped when it is
+ * first needed, or with ps_pool_map().
+ *
+ * Return: PS_OK; PS_PERMISSION; PS_VERSION_MISMATCH; PS_WRONG_GPU;
+ * PS_REFUSED; PS_PROTOCOL; PS_BAD_SEGMENT; PS_FD_LIMIT with the limit and
+ * the number needed; PS_WINDOW_TAKEN; PS_PEER_GONE; PS_TIMED_OUT;
+ * PS_NO_DRIVER; PS_HOST_MEMORY; PS_DRIVER; PS_SYSTEM.
+ */
+PS_API PS_MUST_CHECK enum ps_status ps_recv_shared(int socket,
+						   unsigned int flags,
+						   int timeout_ms,
+						   struct ps_pool **pool_out);
+
+/** Flags of ps_insert_shared() and ps_insert_region(). */
+enum ps_insert_flags {
+	/* The range may overlap one that is inserted already. It gets GPU
+	 * addresses of its own for the same physical memory; the statistics
+	 * count the memory once. Who uses which is the caller's business. */
+	PS_INSERT_ALIAS = 1u << 0,
+};
+
+/** For ps_insert_shared(): the range serves every stream. */
+#define PS_ANY_STREAM ((void *)UINTPTR_MAX)
+
+/**
+ * ps_insert_shared() - let this process allocate from a range of the pool
+ * @pool: the pool
+ * @size: a multiple of the segment size, not 0
+ * @offset: a multiple of the segment size
+ * @stream: PS_ANY_STREAM, or the one stream whose allocations the range
+ *          serves
+ * @flags: of enum ps_insert_flags
+ *
+ * Which process inserts which range is agreed between the processes; two that
+ * insert the same one write over each other.
+ *
+ * Return: PS_OK; PS_OUT_OF_RANGE; PS_OVERLAP naming the range that is
+ * inserted already; PS_READ_ONLY when it holds a segment that was shared
+ * read-only; PS_INVALID_ARGUMENT; PS_UNSUPPORTED for an alias of a legacy
+ * pool; PS_HOST_MEMORY.
+ */
+PS_API PS_MUST_CHECK enum ps_status
+ps_insert_shared(struct ps_pool *pool, uint64_t size, uint64_t offset,
+		 void *stream, unsigned int flags);
+
+/**
+ * ps_insert_region() - let this process allocate from a region
+ * @pool: the pool
+ * @region: which
+ * @stream: as for ps_insert_shared()
+ * @flags: as for ps_insert_shared()
+ *
+ * Return: as ps_insert_shared(). PS_OUT_OF_RANGE when the region is empty.
+ */
+PS_API PS_MUST_CHECK enum ps_status ps_insert_region(struct ps_pool *pool,
+						     enum ps_region region,
+						     void *stream,
+						     unsigned int flags);
+
+/**
+ * ps_clear_shared() - take back all ranges that were inserted
+ * @pool: the pool
+ *
+ * Waits for the GPU to finish with what was freed, then unmaps and forgets
+ * the ranges; they may be inserted again. Nothing changes on failure.
+ *
+ * Return: PS_OK; PS_BUSY when blocks are still allocated: the detail counts
+ * them and names the first few; PS_DEVICE_LOST; PS_DRIVER.
+ */
+PS_API PS_MUST_CHECK enum ps_status ps_clear_shared(struct ps_pool *pool);
+
+/* ------------------------------------------------------------------ */
+/* A pool's properties                                                 */
+
+/**
+ * ps_pool_close() - leave a pool
+ * @pool: may be NULL
+ *
+ * Waits for the GPU, then unmaps and releases everything; blocks that are
+ * still allocated end with it. The memory itself is free when the last
+ * process has closed. No other call on this pool may be running or follow.
+ * In a forked child it frees host memory only.
+ */
+PS_API void ps_pool_close(struct ps_pool *pool);
+
+/**
+ * ps_pool_map() - map a range now rather than when it is first needed
+ * @pool: the pool
+ * @offset: a multiple of the segment size
+ * @size: a multiple of the segment size; 0: to the end of what this process
+ *        was given
+ *
+ * Segments that are mapped already stay as they are. On failure some may
+ * have been mapped; they stay usable.
+ *
+ * Return: PS_OK; PS_OUT_OF_RANGE; PS_INVALID_ARGUMENT; PS_BAD_SEGMENT;
+ * PS_DEVICE_LOST; PS_DRIVER.
+ */
+PS_API PS_MUST_CHECK enum ps_status ps_pool_map(struct ps_pool *pool,
+						uint64_t offset, uint64_t size);
+
+/**
+ * ps_pool_size() - the size of the whole pool
+ * @pool: the pool
+ *
+ * Return: bytes, a multiple of the segment size.
+ */
+PS_API uint64_t ps_pool_size(const struct ps_pool *pool);
+
+/**
+ * ps_pool_segment_size() - the size of one segment
+ * @pool: the pool
+ *
+ * Return: bytes, a power of two. A legacy pool, which has no segments, says
+ * the granularity in which its ranges are inserted.
+ */
+PS_API uint64_t ps_pool_segment_size(const struct ps_pool *pool);
+
+/**
+ * ps_pool_region() - where a region lies
+ * @pool: the pool
+ * @region: which
+ * @offset_out: receives its first byte
+ * @size_out: receives its size; 0 when it is empty
+ *
+ * Return: PS_OK or PS_INVALID_ARGUMENT.
+ */
+PS_API PS_MUST_CHECK enum ps_status ps_pool_region(const struct ps_pool *pool,
+						   enum ps_region region,
+						   uint64_t *offset_out,
+						   uint64_t *size_out);
+
+/**
+ * ps_pool_pointer() - the GPU address of an offset
+ * @pool: the pool
+ * @offset: smaller than the pool's size
+ *
+ * The same in every process of a PS_SHARE_VMM pool. What lies there may be
+ * used once its segment is mapped: by ps_pool_map(), or by an allocation.
+ *
+ * Return: the address; NULL for an offset that is out of range.
+ */
+PS_API void *ps_pool_pointer(const struct ps_pool *pool, uint64_t offset);
+
+/**
+ * ps_pool_gpu() - the GPU that the pool is on
+ * @pool: the pool
+ *
+ * Return: its UUID as nvidia-smi prints it; lives as long as the pool.
+ */
+PS_API const char *ps_pool_gpu(const struct ps_pool *pool);
+
+/* ------------------------------------------------------------------ */
+/* Memory                                                              */
+
+/**
+ * ps_mem_alloc() - allocate device memory
+ * @pool: the pool; NULL: the default pool
+ * @size: bytes, not 0; rounded up by at most an eighth
+ * @ptr_out: receives the address, aligned to at least 512 bytes
+ *
+ * For cudaMalloc(). Any stream may use the block at once. Costs no system
+ * call and no driver call unless segments have to be mapped or freed memory
+ * has to be waited for. Contents are undefined.
+ *
+ * Return: PS_OK; PS_INVALID_ARGUMENT for size 0; PS_OUT_OF_MEMORY: the detail
+ * says what was asked, what is live and what the largest free range is;
+ * PS_FORKED; PS_HOST_MEMORY; PS_DEVICE_LOST; PS_DRIVER; PS_BAD_SEGMENT.
+ */
+PS_API PS_MUST_CHECK enum ps_status ps_mem_alloc(struct ps_pool *pool,
+						 size_t size, void **ptr_out);
+
+/**
+ * ps_mem_free() - free device memory that any stream may have used
+ * @pool: the pool; NULL: the default pool
+ * @ptr: what an allocating call gave; NULL: nothing happens
+ *
+ * For cudaFree(). Returns at once; the block is given out again only when
+ * all work that was submitted to any stream of the device's primary context
+ * before the call is done. With PS_FREE_WAITS it waits for that work.
+ *
+ * Return: PS_OK; PS_NOT_OURS, PS_INTERIOR or PS_DOUBLE_FREE with the address
+ * and what is known of it, nothing changed; PS_FORKED.
+ */
+PS_API enum ps_status ps_mem_free(struct ps_pool *pool, void *ptr);
+
+/**
+ * ps_mem_alloc_pitch() - allocate rows of equal length, each aligned
+ * @pool: the pool; NULL: the default pool
+ * @width: bytes in a row, not 0
+ * @height: rows, not 0
+ * @pitch_out: receives the distance of two rows in bytes, a multiple of 512
+ * @ptr_out: receives the address; free it with ps_mem_free()
+ *
+ * For cudaMallocPitch().
+ *
+ * Return: as ps_mem_alloc(); PS_INVALID_ARGUMENT when the product overflows.
+ */
+PS_API PS_MUST_CHECK enum ps_status
+ps_mem_alloc_pitch(struct ps_pool *pool, size_t width, size_t height,
+		   size_t *pitch_out, void **ptr_out);
+
+/**
+ * ps_mem_alloc_async() - allocate in the order of a stream
+ * @pool: the pool; NULL: the default pool
+ * @size: as for ps_mem_alloc()
+ * @stream: the stream that uses the block. Another may use it too after it
+ *          was made to wait for this one; tell ps_mem_record_stream().
+ * @ptr_out: as for ps_mem_alloc()
+ *
+ * For cudaMallocAsync(). Gets memory back at once that was freed on the same
+ * stream.
+ *
+ * Return: as ps_mem_alloc().
+ */
+PS_API PS_MUST_CHECK enum ps_status ps_mem_alloc_async(struct ps_pool *pool,
+						       size_t size,
+						       void *stream,
+						       void **ptr_out);
+
+/**
+ * ps_mem_free_async() - free in the order of a stream
+ * @pool: the pool; NULL: the default pool
+ * @ptr: as for ps_mem_free(); also from ps_mem_alloc()
+ * @stream: all uses of the block come before this point of the stream
+ *
+ * For cudaFreeAsync(). The block is reused on @stream at once when it was
+ * allocated on it, elsewhere only when an event behind this point has passed.
+ * Streams that were recorded with ps_mem_record_stream() are waited for too.
+ *
+ * Return: as ps_mem_free().
+ */
+PS_API enum ps_status ps_mem_free_async(struct ps_pool *pool, void *ptr,
+					void *stream);
+
+/**
+ * ps_mem_record_stream() - say that another stream uses a block too
+ * @pool: the pool; NULL: the default pool
+ * @ptr: a live block
+ * @stream: the stream
+ *
+ * After the block is freed it comes back only when the work that was in each
+ * such stream at that time is done.
+ *
+ * Return: PS_OK; PS_NOT_OURS, PS_INTERIOR or PS_DOUBLE_FREE; PS_HOST_MEMORY;
+ * PS_FORKED.
+ */
+PS_API PS_MUST_CHECK enum ps_status
+ps_mem_record_stream(struct ps_pool *pool, void *ptr, void *stream);
+
+/**
+ * ps_mem_drop_stream() - forget a stream that is about to be destroyed
+ * @pool: the pool; NULL: the default pool
+ * @stream: not destroyed yet
+ *
+ * The driver gives a destroyed stream's handle to a new stream, which knows
+ * nothing of the old one's work. Call this before cudaStreamDestroy() for
+ * every stream that was passed to one of these functions.
+ *
+ * Return: PS_OK; PS_INVALID_ARGUMENT for the default streams; PS_DRIVER.
+ */
+PS_API PS_MUST_CHECK enum ps_status ps_mem_drop_stream(struct ps_pool *pool,
+						       void *stream);
+
+/**
+ * ps_mem_usable_size() - how much of a block may be used
+ * @pool: the pool; NULL: the default pool
+ * @ptr: a live block
+ * @size_out: receives bytes, at least what was asked for
+ *
+ * Return: PS_OK; PS_NOT_OURS, PS_INTERIOR or PS_DOUBLE_FREE; PS_FORKED.
+ */
+PS_API PS_MUST_CHECK enum ps_status
+ps_mem_usable_size(struct ps_pool *pool, const void *ptr, size_t *size_out);
+
+/**
+ * ps_mem_get_info() - free and total memory, as cudaMemGetInfo() says it
+ * @pool: the pool; NULL: the default pool
+ * @free_out: receives the bytes of the inserted ranges that no live block
+ *            holds; fragmentation may keep the last of them from one block
+ * @total_out: receives the bytes of the inserted ranges, aliases counted once
+ *
+ * Return: PS_OK; PS_FORKED.
+ */
+PS_API PS_MUST_CHECK enum ps_status
+ps_mem_get_info(struct ps_pool *pool, uint64_t *free_out, uint64_t *total_out);
+
+/** The number of entries of ps_mem_stats.classes. */
+#define PS_SIZE_CLASSES 32
+
+/**
+ * struct ps_mem_stats - a pool's memory in this process, true to the byte
+ *
+ * Sizes of blocks are counted as rounded, so live + cached = active. New
+ * fields are added at the end.
+ */
+struct ps_mem_stats {
+	size_t struct_size;     /* set by the caller: sizeof(struct ...) */
+	uint64_t pool;          /* bytes of the whole pool */
+	uint64_t inserted;      /* physical bytes inserted, aliases once */
+	uint64_t mapped;        /* bytes mapped here, physical bytes once */
+	uint64_t reserved;      /* bytes the allocator holds of its owner */
+	uint64_t live;          /* bytes in live blocks */
+	uint64_t requested;     /* the same, as they were asked for */
+	uint64_t cached;        /* reserved less live */
+	uint64_t pending;       /* of cached: waits for a fence */
+	uint64_t largest_free;  /* largest block that needs no waiting */
+	uint64_t live_blocks;   /* live blocks */
+	uint64_t allocs;        /* allocations served */
+	uint64_t frees;         /* frees accepted */
+	uint64_t failed_allocs; /* allocations refused for want of memory */
+	uint64_t fences;        /* fences recorded */
+	uint64_t fence_waits;   /* allocations that waited for one */
+	uint64_t peak_live;     /* the most live there was */
+	uint64_t peak_reserved; /* the most reserved there was */
+	struct {
+		uint64_t largest; /* upper bound of the entry's block size */
+		uint64_t live_blocks; /* live blocks of such a size */
+		uint64_t live;        /* their bytes */
+	} classes[PS_SIZE_CLASSES];   /* by size, an entry a power of two */
+};
+
+/**
+ * ps_mem_get_stats() - read the statistics
+ * @pool: the pool; NULL: the default pool
+ * @stats: struct_size set; the rest is written, as far as it reaches
+ *
+ * All numbers are of one moment when no other call runs; otherwise each is
+ * right by itself.
+ *
+ * Return: PS_OK; PS_INVALID_ARGUMENT for a struct_size that is too small;
+ * PS_FORKED.
+ */
+PS_API PS_MUST_CHECK enum ps_status
+ps_mem_get_stats(struct ps_pool *pool, struct ps_mem_stats *stats);
+
+/**
+ * ps_mem_trim() - unmap segments that hold no block
+ * @pool: the pool; NULL: the default pool
+ * @keep: bytes that may stay reserved
+ * @released_out: receives the bytes unmapped
+ *
+ * The ranges stay inserted. Waits for nothing: what a fence still guards
+ * stays.
+ *
+ * Return: PS_OK; PS_FORKED; PS_DRIVER.
+ */
+PS_API PS_MUST_CHECK enum ps_status
+ps_mem_trim(struct ps_pool *pool, uint64_t keep, uint64_t *released_out);
+
+/** enum ps_free_mode - what ps_mem_free() does about running work */
+enum ps_free_mode {
+	PS_FREE_FENCED = 0, /* hold the block back behind a fence */
+	PS_FREE_WAITS = 1,  /* wait for the device, as cudaFree() does */
+};
+
+/**
+ * ps_mem_set_free_mode() - choose what ps_mem_free() does
+ * @pool: the pool; NULL: the default pool
+ * @mode: default PS_FREE_FENCED
+ *
+ * Return: PS_OK; PS_INVALID_ARGUMENT; PS_FORKED.
+ */
+PS_API PS_MUST_CHECK enum ps_status
+ps_mem_set_free_mode(struct ps_pool *pool, enum ps_free_mode mode);
+
+/**
+ * ps_mem_check() - check every invariant of the allocator
+ * @pool: the pool; NULL: the default pool
+ *
+ * For tests and for hunting a bug; takes all locks and looks at every block.
+ *
+ * Return: PS_OK; PS_BUSY never; PS_INVALID_ARGUMENT with the invariant that
+ * does not hold; PS_FORKED.
+ */
+PS_API PS_MUST_CHECK enum ps_status ps_mem_check(struct ps_pool *pool);
+
+/**
+ * ps_mem_write() - copy from the host into the pool and wait for it
+ * @pool: the pool; NULL: the default pool
+ * @dst: a GPU address inside mapped memory of the pool
+ * @src: host memory
+ * @size: bytes
+ *
+ * A plain copy for programs that do not use CUDA otherwise; not ordered with
+ * work on streams.
+ *
+ * Return: PS_OK; PS_OUT_OF_RANGE; PS_READ_ONLY; PS_DEVICE_LOST; PS_DRIVER.
+ */
+PS_API PS_MUST_CHECK enum ps_status
+ps_mem_write(struct ps_pool *pool, void *dst, const void *src, size_t size);
+
+/**
+ * ps_mem_read() - copy from the pool to the host and wait for it
+ * @pool: the pool; NULL: the default pool
+ * @dst: host memory
+ * @src: a GPU address inside mapped memory of the pool
+ * @size: bytes
+ *
+ * Return: as ps_mem_write().
+ */
+PS_API PS_MUST_CHECK enum ps_status ps_mem_read(struct ps_pool *pool, void *dst,
+						const void *src, size_t size);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* POOLSWITCH_H */
