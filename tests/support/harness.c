@@ -72,6 +72,14 @@ const char *th_temp_dir(void)
 	return temp_dir;
 }
 
+unsigned int th_soak_factor(void)
+{
+	const char *text = getenv("TH_SOAK_FACTOR");
+	unsigned long factor = text == NULL ? 1 : strtoul(text, NULL, 10);
+
+	return factor >= 1 && factor <= 100000 ? (unsigned int)factor : 1;
+}
+
 uint64_t th_now_ns(void)
 {
 	struct timespec now;

@@ -126,6 +126,10 @@ const char *th_temp_dir(void);
 /* Removes a file or a folder with all in it; what is not there is fine. */
 void th_remove_tree(const char *path);
 
+/* How much longer than usual a random test is to run: 1, more in the long
+ * runs (./dev soak, TH_SOAK_FACTOR). */
+unsigned int th_soak_factor(void);
+
 /* Nanoseconds of a clock that only runs forward. */
 uint64_t th_now_ns(void);
 

@@ -1,0 +1,171 @@
+#!/usr/bin/env python3
+# SPDX-FileCopyrightText: 2026 The poolswitch authors
+# SPDX-License-Identifier: Apache-2.0
+"""The GPU suite and the GPU benchmarks, from a build folder.
+
+gpu.py run FOLDER OUT [ONLY]  runs them; results and logs go to OUT
+gpu.py pack FOLDER DIR        copies what "run" needs, to run it elsewhere
+
+Needs nothing but Python: a machine with a GPU often has no compiler. Shared
+libraries are looked for in FOLDER and in FOLDER/libs.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+# What is packed: folders of the build that hold programs to run, helpers of
+# theirs, or the library.
+PACKED = ["tests/gpu", "tests/process", "bench", "demo", "examples", "lib",
+          "device"]
+CARRIED = ("libcmocka.so", "libjansson.so")
+PACK_LIMIT = 40 << 20
+TIMEOUT_S = {"test": 300, "bench": 570}
+SKIPPED = 77
+
+
+def is_program(path):
+    """An ELF file that was built to be run or loaded."""
+    if path.is_symlink() or not path.is_file() or not os.access(path, os.X_OK):
+        return False
+    with path.open("rb") as file:
+        return file.read(4) == b"\x7fELF"
+
+
+def programs_of(folder, only):
+    """(kind, path) of each program to run."""
+    found = [("test", path) for path in sorted(folder.glob("tests/gpu/test_*"))]
+    found += [("bench", path) for path in sorted(folder.glob("bench/*"))]
+    return [
+        (kind, path) for kind, path in found
+        if is_program(path) and not path.name.endswith(".so")
+        and only in ("", kind, path.name)
+    ]
+
+
+def environment(folder):
+    env = {key: value for key, value in os.environ.items()
+           if not key.startswith("POOLSWITCH_SIM")}
+    env.pop("POOLSWITCH_DRIVER", None)
+    libs = [str(folder / "libs"), str(folder / "lib")]
+    env["LD_LIBRARY_PATH"] = ":".join(
+        libs + [each for each in [env.get("LD_LIBRARY_PATH")] if each])
+    return env
+
+
+def run_one(kind, path, out, env):
+    """Runs a program, keeps its output and figures; its exit status."""
+    figures = out / (path.name + ".json")
+    figures.unlink(missing_ok=True)
+    argv = [str(path)]
+    if kind == "bench":
+        argv += ["--json", str(figures)]
+    log = out / (path.name + ".log")
+    with log.open("wb") as file:
+        try:
+            status = subprocess.run(
+                argv, env=env, stdin=subprocess.DEVNULL, stdout=file,
+                stderr=subprocess.STDOUT, timeout=TIMEOUT_S[kind]).returncode
+        except subprocess.TimeoutExpired:
+            status = 124
+    print(log.read_text(errors="replace"), end="", flush=True)
+    return status
+
+
+def read_figures(out, name):
+    path = out / (name + ".json")
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def verdict_of(kind, status, figures):
+    if status == SKIPPED:
+        return "skipped"
+    if status != 0:
+        return "FAILED (%d)" % status
+    if kind == "bench" and not figures:
+        return "FAILED (no figure)"
+    if any(row.get("met") is False for row in figures):
+        return "MISSED"
+    return "passed"
+
+
+def print_figures(rows):
+    print("\n%-16s %-34s %-22s %12s" % ("bench", "case", "metric", "value"))
+    for row in rows:
+        mark = {True: "met", False: "MISSED"}.get(row.get("met"), "")
+        print("%-16s %-34s %-22s %12.6g %s %s" % (
+            row["bench"], row["case"], row["metric"], row["value"],
+            row["unit"], mark))
+
+
+def run(folder, out, only):
+    programs = programs_of(folder, only)
+    if not programs:
+        sys.exit(f"gpu: {folder} holds no program of that name")
+    out.mkdir(parents=True, exist_ok=True)
+    rows, figures = [], []
+    for kind, path in programs:
+        print(f"== {kind} {path.name}", flush=True)
+        status = run_one(kind, path, out, environment(folder))
+        new = read_figures(out, path.name)
+        figures += new
+        rows.append((kind, path.name, verdict_of(kind, status, new)))
+    print_figures(figures)
+    print("\n%-6s %-32s %s" % ("kind", "program", "result"))
+    for row in rows:
+        print("%-6s %-32s %s" % row)
+    bad = sum(row[2] != "passed" for row in rows)
+    print(f"\ngpu: {len(rows) - bad} of {len(rows)} programs passed")
+    return 1 if bad else 0
+
+
+def libraries_of(program):
+    """Paths of the shared libraries that other machines may lack."""
+    listed = subprocess.run(["ldd", str(program)], stdout=subprocess.PIPE,
+                            text=True, check=True).stdout
+    for line in listed.splitlines():
+        words = line.split()
+        if len(words) > 2 and words[0].startswith(CARRIED):
+            yield words[0], words[2]
+
+
+def pack(folder, target):
+    shutil.rmtree(target, ignore_errors=True)
+    size = 0
+    for part in PACKED:
+        for path in sorted((folder / part).rglob("*")):
+            wanted = is_program(path) or path.is_symlink()
+            if not wanted or ".p" in {each.suffix for each in path.parents}:
+                continue
+            copy = target / path.relative_to(folder)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copy, follow_symlinks=False)
+            if path.is_symlink():
+                continue
+            size += path.stat().st_size
+            for name, library in libraries_of(path):
+                (target / "libs").mkdir(exist_ok=True)
+                shutil.copy(library, target / "libs" / name)
+    print(f"gpu: packed {size >> 10} KiB into {target}; there: "
+          f"./dev gpu --build {target}")
+    if size > PACK_LIMIT:
+        sys.exit(f"gpu: that is more than {PACK_LIMIT >> 20} MiB")
+    return 0
+
+
+def main(argv):
+    if len(argv) in (3, 4) and argv[0] == "run":
+        only = argv[3] if len(argv) == 4 else ""
+        return run(pathlib.Path(argv[1]).resolve(), pathlib.Path(argv[2]), only)
+    if len(argv) == 3 and argv[0] == "pack":
+        return pack(pathlib.Path(argv[1]), pathlib.Path(argv[2]))
+    sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
