@@ -28,6 +28,8 @@ struct ip_conn {
 	unsigned int peer; /* enum ip_side: who is at the other end */
 	int timeout_ms;    /* for each message */
 	uint16_t minor;    /* of the messages; lowered at the handshake */
+	bool over;         /* a message went out in part, or the peer has
+			    * refused: nothing more is to be said */
 	pid_t peer_pid;    /* 0: in a process namespace we cannot see */
 	uid_t peer_uid;
 };

@@ -66,11 +66,11 @@ enum ps_status ip_offer_send(struct ip_conn *conn, const struct ip_offer *offer,
 			     const struct ip_source *source);
 
 /*
- * The defaults: any GPU, both modes, as many descriptors at once as there is
- * room for now (at most IP_BATCH), IP_SEGMENTS_MAX in all, which suits a sink
- * that imports and closes each batch. PS_FD_LIMIT when there is room for none.
+ * The defaults: any GPU, both modes, as many descriptors at once as fit into
+ * half of the room there is now (1 to IP_BATCH), IP_SEGMENTS_MAX in all, which
+ * suits a sink that imports and closes each batch.
  */
-enum ps_status ip_hello_init(struct ip_hello *hello_out);
+void ip_hello_init(struct ip_hello *hello_out);
 
 /*
  * Asks the peer for its pool and takes it. Statuses as ip_offer_send(), and

@@ -17,7 +17,7 @@
 
 #include "include/poolswitch.h"
 
-#define IP_MAGIC 0x50575350u /* "PSWP" */
+#define IP_MAGIC 0x50575350u /* the bytes "PSWP" */
 
 /* A peer of another major version is refused. Of the minor versions that both
  * sides know the higher is used; one may append fields to a message. */
@@ -70,6 +70,16 @@ const struct ip_rule *ip_rule_find(uint16_t type);
 /* "HELLO"; a text for an unknown type too. */
 const char *ip_type_name(uint16_t type);
 
+/* The minor versions that one side knows. */
+struct ip_minors {
+	uint16_t low;
+	uint16_t high;
+};
+
+/* The highest that both know; false when there is none. */
+bool ip_minor_agree(struct ip_minors own, struct ip_minors peer,
+		    uint16_t *minor_out);
+
 struct ip_header {
 	uint16_t minor;
 	uint16_t type;
@@ -101,10 +111,10 @@ struct ip_offer {
 	uint64_t window_base;     /* 0 for legacy */
 	uint64_t window_bytes;    /* at least the pool's; 0 for legacy */
 	uint64_t segment_bytes;
-	uint32_t segment_count; /* of the pool */
-	uint32_t first;         /* the segments that will be sent */
+	uint64_t parameter_bytes; /* at the start of the pool */
+	uint32_t segment_count;   /* of the pool */
+	uint32_t first;           /* the segments that will be sent */
 	uint32_t count;
-	uint64_t parameter_bytes;        /* at the start of the pool */
 	uint8_t handle[IP_HANDLE_BYTES]; /* legacy; else all 0 */
 };
 
