@@ -73,6 +73,12 @@ struct al_ops {
 	/* Returns when it has passed. */
 	enum ps_status (*fence_wait)(void *owner, void *fence);
 	void (*fence_free)(void *owner, void *fence);
+	/*
+	 * Host memory for the books, aligned to 64 bytes, not zeroed; both
+	 * NULL: the C library's. May be called under allocator locks.
+	 */
+	void *(*host_alloc)(void *owner, size_t bytes);
+	void (*host_free)(void *owner, void *memory);
 };
 
 struct al_config {
@@ -122,7 +128,7 @@ enum ps_status al_clear(struct al_allocator *al);
 
 /*
  * Fills the fields of ps_mem_stats that are the allocator's own: reserved,
- * live, requested, cached, pending, largest_free, the counters, the peaks and
+ * live, cached, pending, largest_free, the counters, the peaks and
  * the classes. The others stay as they are.
  */
 void al_get_stats(struct al_allocator *al, struct ps_mem_stats *stats);

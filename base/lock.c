@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* A thread that holds more locks than this has lost its way. */
-#define HELD_MAX 16
+/* All shards of an allocator, and a few more. */
+#define HELD_MAX 320
 
 static const char *const names[] = {
 	[BS_RANK_NONE] = "none",

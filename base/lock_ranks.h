@@ -9,8 +9,8 @@
  */
 LOCK(BS_RANK_PROCESS, "lib: the process's list of pools")
 LOCK(BS_RANK_POOL, "lib: segments and inserted ranges of one pool")
-LOCK(BS_RANK_AL_FENCE, "allocator: the queue of blocks behind fences")
 LOCK(BS_RANK_AL_SHARD, "allocator: the pages of one shard")
 LOCK(BS_RANK_AL_ROOM, "allocator: free ranges and large blocks")
+LOCK(BS_RANK_AL_PEAK, "allocator: the peak and who may reach it")
 LOCK(BS_RANK_DEVICE, "device: the process's driver and device handles")
 LOCK(BS_RANK_TEST, "tests: the reference of a model-based test")

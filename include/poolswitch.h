@@ -613,7 +613,6 @@ struct ps_mem_stats {
 	uint64_t mapped;        /* bytes mapped here, physical bytes once */
 	uint64_t reserved;      /* bytes the allocator holds of its owner */
 	uint64_t live;          /* bytes in live blocks */
-	uint64_t requested;     /* the same, as they were asked for */
 	uint64_t cached;        /* reserved less live */
 	uint64_t pending;       /* of cached: waits for a fence */
 	uint64_t largest_free;  /* largest block that needs no waiting */

@@ -1,0 +1,429 @@
+/* SPDX-FileCopyrightText: 2026 The poolswitch authors */
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include "allocator/reclaim.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "allocator/batch.h"
+#include "allocator/room.h"
+#include "allocator/shard.h"
+
+/* ---- from streams to all ---- */
+
+static bool scavenge(struct al_allocator *al)
+{
+	bool found = false;
+
+	for (unsigned int i = 0; i <= al->shard_mask; i++) {
+		struct al_shard *shard = &al->shards[i];
+
+		bs_lock_take(&shard->lock);
+		if (al_shard_scavenge(shard))
+			found = true;
+		bs_lock_drop(&shard->lock);
+	}
+	return found;
+}
+
+/* What to take: @stream's ranges, or all for AL_STREAM_NONE; those that may
+ * serve one stream only do not leave it, but their work can be waited for. */
+struct theft {
+	uint64_t stream;
+	bool bound;
+};
+
+static struct al_range *find_in_bin(struct al_range *range,
+				    const struct theft *theft)
+{
+	while (range && range->serves != AL_STREAM_NONE && !theft->bound)
+		range = range->bin_next;
+	return range;
+}
+
+static struct al_range *find_homed(struct al_home *home,
+				   const struct theft *theft)
+{
+	for (uint32_t rows = home->rows; rows != 0; rows &= rows - 1) {
+		unsigned int row = (unsigned int)__builtin_ctz(rows);
+		uint32_t columns = home->columns[row];
+
+		for (; columns != 0; columns &= columns - 1) {
+			unsigned int column =
+				(unsigned int)__builtin_ctz(columns);
+			struct al_range *range =
+				find_in_bin(home->bins[row][column], theft);
+
+			if (range)
+				return range;
+		}
+	}
+	return NULL;
+}
+
+static void fence_range(struct al_allocator *al, struct al_range *range)
+{
+	al_room_unbin(al, range);
+	al_room_set_kind(range, AL_KIND_FENCED);
+	al_map_set(al, range->offset, range);
+}
+
+/* Moves one range of @home into a batch. pre: both locks are held. */
+static bool steal_one(struct al_shard *shard, struct al_home *home,
+		      const struct theft *theft)
+{
+	struct al_range *range = find_homed(home, theft);
+
+	if (!range)
+		return false;
+	if (al_batch_push(shard, home->stream, range->offset, range->size) !=
+	    PS_OK)
+		return false;
+	fence_range(shard->al, range);
+	return true;
+}
+
+static bool steal(struct al_allocator *al, const struct theft *theft)
+{
+	struct al_shard *shard = al_shard_mine(al);
+	bool found = false;
+
+	bs_lock_take(&shard->lock);
+	bs_lock_take(&al->room.lock);
+	for (struct al_home *h = al->room.homes; h; h = h->next)
+		if (theft->stream == AL_STREAM_NONE ||
+		    theft->stream == h->stream)
+			while (steal_one(shard, h, theft))
+				found = true;
+	bs_lock_drop(&al->room.lock);
+	bs_lock_drop(&shard->lock);
+	return found;
+}
+
+bool al_reclaim_steal(struct al_allocator *al)
+{
+	const struct theft theft = { .stream = AL_STREAM_NONE };
+	bool found = scavenge(al);
+
+	if (steal(al, &theft))
+		found = true;
+	return found;
+}
+
+/* ---- a stream ends ---- */
+
+/* What a page keeps free for its stream waits for a fence like the rest. */
+static enum ps_status fence_page(struct al_shard *shard, struct al_range *page)
+{
+	const struct al_class *class = &shard->al->classes[page->class];
+	uint64_t bytes = al_class_bytes(class);
+
+	while (page->free != 0) {
+		unsigned int i = (unsigned int)__builtin_ctzll(page->free);
+		enum ps_status status =
+			al_batch_push(shard, al_heap_of(page)->stream,
+				      page->offset + i * bytes, bytes);
+
+		if (status != PS_OK)
+			return status;
+		page->free &= page->free - 1;
+	}
+	return PS_OK;
+}
+
+static enum ps_status fence_heap(struct al_shard *shard, struct al_heap *heap)
+{
+	for (unsigned int c = 0; c < AL_CLASSES; c++) {
+		while (heap->bins[c]) {
+			struct al_range *page = heap->bins[c];
+			enum ps_status status = fence_page(shard, page);
+
+			if (status != PS_OK)
+				return status;
+			heap->bins[c] = page->page_next;
+		}
+	}
+	return PS_OK;
+}
+
+/* A later fence on the stream's handle would be another stream's: blocks that
+ * it has used wait for every stream instead. */
+static void widen_uses(struct al_range *range, uint64_t stream)
+{
+	for (struct al_use *use = range->uses; use; use = use->next)
+		if (use->stream == stream)
+			use->stream = AL_STREAM_NONE;
+}
+
+static void widen_shard_uses(struct al_shard *shard, uint64_t stream)
+{
+	struct al_room *room = &shard->al->room;
+
+	bs_lock_take(&room->lock);
+	for (struct al_range *r = room->first; r; r = r->after) {
+		struct al_heap *heap = al_heap_of(r);
+
+		if (!heap || heap->shard == shard)
+			widen_uses(r, stream);
+	}
+	bs_lock_drop(&room->lock);
+}
+
+static enum ps_status drop_in_shard(struct al_shard *shard, uint64_t stream)
+{
+	enum ps_status status = PS_OK;
+
+	bs_lock_take(&shard->lock);
+	al_shard_scavenge(shard);
+	for (unsigned int i = 0; i < AL_HEAP_BUCKETS; i++)
+		for (struct al_heap *h = shard->heaps[i]; h; h = h->next)
+			if (h->stream == stream && status == PS_OK)
+				status = fence_heap(shard, h);
+	widen_shard_uses(shard, stream);
+	bs_lock_drop(&shard->lock);
+	return status;
+}
+
+enum ps_status al_drop_stream(struct al_allocator *al, uint64_t stream)
+{
+	const struct theft theft = { .stream = stream, .bound = true };
+	enum ps_status status = PS_OK;
+
+	if (stream == AL_STREAM_NONE)
+		return bs_fail(PS_INVALID_ARGUMENT, "no stream to drop");
+	for (unsigned int i = 0; i <= al->shard_mask; i++) {
+		status = drop_in_shard(&al->shards[i], stream);
+		if (status != PS_OK)
+			return status;
+	}
+	steal(al, &theft);
+	for (unsigned int i = 0; i <= al->shard_mask; i++) {
+		status = al_batch_record_stream(&al->shards[i], stream);
+		if (status != PS_OK)
+			return status;
+	}
+	/* Another thread may be about to record on the stream. */
+	al_movers_wait(al, 0);
+	return PS_OK;
+}
+
+/* ---- back to the owner ---- */
+
+/* Gives a range that was cut off back to where it was cut from. */
+static void give_back(struct al_allocator *al, struct al_range *range)
+{
+	al_room_give(al, range, range->home);
+}
+
+/*
+ * Cuts whole room units, at most @most bytes, from the end of a free range;
+ * NULL when it holds none, or for want of host memory.
+ */
+static struct al_range *cut_units(struct al_allocator *al,
+				  struct al_range *range, uint64_t most)
+{
+	uint64_t unit = al->config.room_unit;
+	uint64_t limit = range->offset + range->size;
+	uint64_t end = bs_round_down(limit, unit);
+	struct al_range *middle = range, *rest = NULL;
+	uint64_t start;
+
+	if (!bs_round_up(range->offset, unit, &start) || start >= end)
+		return NULL;
+	if (end - start > most)
+		start = end - most;
+	al_room_unbin(al, range);
+	if (end < limit)
+		rest = al_room_split(al, range, end - range->offset);
+	if (start > range->offset && (rest || end == limit))
+		middle = al_room_split(al, range, start - range->offset);
+	if (!middle || (!rest && end < limit))
+		middle = NULL;
+	if (middle != range)
+		give_back(al, range);
+	if (rest)
+		give_back(al, rest);
+	return middle;
+}
+
+/* Takes one span that can be given back out of the room. */
+static bool take_span(struct al_allocator *al, uint64_t keep,
+		      struct al_span *span_out)
+{
+	struct al_room *room = &al->room;
+	struct al_range *found = NULL;
+	uint64_t most = 0;
+
+	bs_lock_take(&room->lock);
+	if (room->reserved > keep)
+		most = bs_round_down(room->reserved - keep +
+					     al->config.room_unit - 1,
+				     al->config.room_unit);
+	for (struct al_range *r = room->last; r && most > 0; r = r->before) {
+		if (al_kind_of(r) == AL_KIND_FREE && r->home == AL_STREAM_NONE)
+			found = cut_units(al, r, most);
+		if (found)
+			break;
+	}
+	if (found) {
+		*span_out = (struct al_span){ .offset = found->offset,
+					      .size = found->size,
+					      .home = found->serves };
+		al_room_remove(al, found);
+	}
+	bs_lock_drop(&room->lock);
+	return found != NULL;
+}
+
+enum ps_status al_trim(struct al_allocator *al, uint64_t keep,
+		       uint64_t *released_out)
+{
+	struct al_span span;
+	uint64_t released = 0;
+
+	al_reclaim_steal(al);
+	al_batch_reap(al);
+	scavenge(al);
+	al_mover_begin(al);
+	while (take_span(al, keep, &span)) {
+		released += span.size;
+		al->config.ops.shrink(al->config.owner, &span);
+	}
+	al_mover_end(al);
+	*released_out = released;
+	return PS_OK;
+}
+
+/* ---- everything back ---- */
+
+static uint64_t pending_of(struct al_allocator *al)
+{
+	uint64_t pending = 0;
+
+	for (unsigned int i = 0; i <= al->shard_mask; i++) {
+		bs_lock_take(&al->shards[i].lock);
+		pending += al->shards[i].pending;
+		bs_lock_drop(&al->shards[i].lock);
+	}
+	return pending;
+}
+
+/* Waits until nothing is behind a fence any more. */
+static enum ps_status settle(struct al_allocator *al)
+{
+	while (pending_of(al) > 0) {
+		enum ps_status status = PS_OK;
+
+		for (unsigned int i = 0; i <= al->shard_mask; i++) {
+			status = al_batch_record_all(&al->shards[i]);
+			if (status != PS_OK)
+				return status;
+		}
+		status = al_batch_wait_oldest(al);
+		if (status != PS_OK && status != PS_AGAIN)
+			return status;
+		al_batch_reap(al);
+	}
+	return PS_OK;
+}
+
+struct naming {
+	char text[160];
+	size_t used;
+	uint64_t blocks;
+	uint64_t bytes;
+};
+
+static void name_block(void *arg, uint64_t offset, uint64_t bytes)
+{
+	struct naming *naming = arg;
+	int n = 0;
+
+	naming->blocks++;
+	naming->bytes += bytes;
+	if (naming->blocks <= 4)
+		n = snprintf(naming->text + naming->used,
+			     sizeof(naming->text) - naming->used,
+			     "%s0x%" PRIx64 "+%" PRIu64,
+			     naming->blocks > 1 ? ", " : "", offset, bytes);
+	if (n > 0 && (size_t)n < sizeof(naming->text) - naming->used)
+		naming->used += (size_t)n;
+}
+
+static enum ps_status refuse_live(struct al_allocator *al)
+{
+	struct naming naming = { .used = 0 };
+
+	al_visit_live(al, name_block, &naming);
+	if (naming.blocks == 0)
+		return PS_OK;
+	return bs_fail(PS_BUSY,
+		       "%" PRIu64 " blocks of %" PRIu64
+		       " bytes in all are still allocated (offset+bytes: %s%s)"
+		       "; free them first",
+		       naming.blocks, naming.bytes, naming.text,
+		       naming.blocks > 4 ? ", ..." : "");
+}
+
+/* Takes all ranges out of the room, if all are free: a list by bin_next. */
+static enum ps_status take_all(struct al_allocator *al,
+			       struct al_range **list_out)
+{
+	struct al_room *room = &al->room;
+	struct al_range *range;
+
+	for (range = room->first; range; range = range->after)
+		if (al_kind_of(range) != AL_KIND_FREE)
+			return bs_fail(PS_BUSY,
+				       "another thread allocates or frees");
+	*list_out = NULL;
+	for (range = room->last; range; range = range->before) {
+		al_room_unbin(al, range);
+		range->bin_next = *list_out;
+		*list_out = range;
+	}
+	return PS_OK;
+}
+
+static enum ps_status give_all_back(struct al_allocator *al)
+{
+	struct al_range *list = NULL;
+	enum ps_status status;
+
+	bs_lock_take(&al->room.lock);
+	status = take_all(al, &list);
+	bs_lock_drop(&al->room.lock);
+	while (list) {
+		struct al_range *range = list;
+		struct al_span span = { .offset = range->offset,
+					.size = range->size,
+					.home = range->serves };
+
+		list = range->bin_next;
+		al->config.ops.shrink(al->config.owner, &span);
+		bs_lock_take(&al->room.lock);
+		al_room_remove(al, range);
+		bs_lock_drop(&al->room.lock);
+	}
+	return status;
+}
+
+enum ps_status al_clear(struct al_allocator *al)
+{
+	const struct theft theft = { .stream = AL_STREAM_NONE, .bound = true };
+	enum ps_status status = refuse_live(al);
+
+	if (status != PS_OK)
+		return status;
+	scavenge(al);
+	steal(al, &theft);
+	status = settle(al);
+	if (status != PS_OK)
+		return status;
+	scavenge(al);
+	al_mover_begin(al);
+	status = give_all_back(al);
+	al_mover_end(al);
+	return status;
+}
