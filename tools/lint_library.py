@@ -1,0 +1,101 @@
+# SPDX-FileCopyrightText: 2026 The poolswitch authors
+# SPDX-License-Identifier: Apache-2.0
+"""What lint.py checks of the built library: its symbols and what they need."""
+
+import re
+import shutil
+import subprocess
+
+import public_header
+
+GLIBC_NEWEST = (2, 28)
+
+
+def library_of(build):
+    return build / "lib" / "libpoolswitch.so"
+
+
+def exported_names(nm_text):
+    """The defined dynamic symbols, without the version nodes themselves."""
+    names = set()
+    for line in nm_text.splitlines():
+        words = line.split()
+        if len(words) == 3 and words[1] != "A":
+            names.add(words[2].split("@")[0])
+    return names
+
+
+def map_names(map_text):
+    """The global names of a linker's version script."""
+    text = re.sub(r"#[^\n]*|/\*.*?\*/", "", map_text, flags=re.S)
+    names = set()
+    for block in re.findall(r"\{(.*?)\}", text, re.S):
+        part = block.split("local:")[0].replace("global:", "")
+        names.update(name.strip() for name in part.split(";") if name.strip())
+    return names
+
+
+def differences(exported, declared, mapped):
+    for name in sorted(exported - declared):
+        yield f"{name} is exported and not declared in include/poolswitch.h"
+    for name in sorted(declared - exported):
+        yield f"{name} is declared in include/poolswitch.h and not exported"
+    for name in sorted(declared ^ mapped):
+        yield f"{name} is in one of poolswitch.h and lib/poolswitch.map only"
+
+
+def check_symbols(root, build):
+    nm = subprocess.run(["nm", "-D", "--defined-only", library_of(build)],
+                        stdout=subprocess.PIPE, text=True)
+    if nm.returncode != 0:
+        yield f"cannot read {library_of(build)}"
+        return
+    header = (root / "include/poolswitch.h").read_text(encoding="utf-8")
+    script = (root / "lib/poolswitch.map").read_text(encoding="utf-8")
+    yield from differences(exported_names(nm.stdout),
+                           set(public_header.function_names(header)),
+                           map_names(script))
+
+
+def too_new(objdump_text):
+    """(symbol, version) of each that needs a newer glibc than promised."""
+    for line in objdump_text.splitlines():
+        found = re.search(r"\(?GLIBC_(\d+)\.(\d+)[\d.]*\)?\s+(\w+)$", line)
+        if found and (int(found[1]), int(found[2])) > GLIBC_NEWEST:
+            yield found[3], f"{found[1]}.{found[2]}"
+
+
+def check_glibc(root, build):
+    del root
+    dump = subprocess.run(["objdump", "-T", library_of(build)],
+                          stdout=subprocess.PIPE, text=True)
+    if dump.returncode != 0:
+        yield f"cannot read {library_of(build)}"
+        return
+    for symbol, version in too_new(dump.stdout):
+        yield (f"libpoolswitch.so needs {symbol} of glibc {version}; "
+               "2.28 is what we promise")
+
+
+def check_man(root, build):
+    """mandoc's own linter; without it, man's warnings."""
+    del root
+    pages = sorted(build.glob("docs/*.3"))
+    if not pages:
+        yield f"no man pages in {build}/docs"
+        return
+    if shutil.which("mandoc"):
+        command = ["mandoc", "-T", "lint", "-W", "warning"]
+    elif shutil.which("man"):
+        command = ["man", "--warnings", "-l", "-T", "utf8", "-Z"]
+    else:
+        return
+    for page in pages:
+        done = subprocess.run([*command, str(page)], text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        words = done.stdout if "mandoc" in command else done.stderr
+        if done.returncode != 0 or words.strip() and "mandoc" in command:
+            yield words.strip()
+
+
+CHECKS = {"symbols": check_symbols, "glibc": check_glibc, "man": check_man}
