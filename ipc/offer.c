@@ -106,17 +106,17 @@ static enum ps_status check_window(const struct ip_offer *offer, uint64_t pool)
 static enum ps_status check_legacy(const struct ip_offer *offer)
 {
 	if (offer->window_base != 0)
-		return bad("window_base", offer->window_base, "for legacy IPC",
+		return bad("window_base", offer->window_base, "(legacy IPC)",
 			   0);
 	if (offer->window_bytes != 0)
-		return bad("window_bytes", offer->window_bytes,
-			   "for legacy IPC", 0);
+		return bad("window_bytes", offer->window_bytes, "(legacy IPC)",
+			   0);
 	if (offer->count != offer->segment_count)
-		return bad("count", offer->count, "for legacy IPC",
+		return bad("count", offer->count, "(legacy IPC)",
 			   offer->segment_count);
 	if (offer->parameter_write != 1)
 		return bad("parameter_write", offer->parameter_write,
-			   "for legacy IPC", 1);
+			   "(legacy IPC)", 1);
 	if (is_zero(offer->handle, sizeof(offer->handle)))
 		return bs_fail(PS_PROTOCOL,
 			       "OFFER: handle is all zeros, must be one of "
