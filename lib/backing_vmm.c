@@ -1,0 +1,190 @@
+/* SPDX-FileCopyrightText: 2026 The poolswitch authors */
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Segments as physical allocations of their own, which travel as file
+ * descriptors and are mapped at the same addresses everywhere.
+ *
+ * Invariant: a segment that was shared read-only is never mapped writable.
+ */
+#include "lib/pool.h"
+
+#include "base/status.h"
+
+#include <inttypes.h>
+#include <unistd.h>
+
+/*
+ * Where windows are tried: apart from what the loader, the heap and the
+ * thread stacks of a process use, so that a receiver finds the same place
+ * free. 1 TiB apart; a window that is larger takes the next places too.
+ */
+#define BASE_FIRST UINT64_C(0x200000000000)
+#define BASE_STEP UINT64_C(0x10000000000)
+#define BASE_TRIES 32u
+
+static enum ps_status reserve_window(struct ps_pool *pool)
+{
+	enum ps_status status = PS_WINDOW_TAKEN;
+
+	for (uint32_t i = 0; i < BASE_TRIES && status == PS_WINDOW_TAKEN; i++)
+		status = dv_window_reserve(pool->device, pool->window,
+					   BASE_FIRST + i * BASE_STEP,
+					   &pool->base);
+	if (status == PS_WINDOW_TAKEN)
+		status = dv_window_reserve(pool->device, pool->window, 0,
+					   &pool->base);
+	return status;
+}
+
+static void release_segments(struct ps_pool *pool)
+{
+	for (uint32_t i = 0; i < pool->layout.segments; i++) {
+		struct lb_segment *segment = &pool->segments[i];
+
+		if (segment->has_handle)
+			(void)dv_segment_release(pool->device, segment->handle);
+		segment->has_handle = false;
+	}
+}
+
+static enum ps_status create_segments(struct ps_pool *pool)
+{
+	uint64_t bytes = pool->layout.segment_size;
+
+	for (uint32_t i = 0; i < pool->layout.segments; i++) {
+		struct lb_segment *segment = &pool->segments[i];
+		enum ps_status status = dv_segment_create(pool->device, bytes,
+							  &segment->handle);
+
+		if (status != PS_OK) {
+			release_segments(pool);
+			return bs_fail_prefix(status,
+					      "segment %" PRIu32 " of %" PRIu32
+					      " (%" PRIu64 " bytes each)",
+					      i, pool->layout.segments, bytes);
+		}
+		segment->has_handle = true;
+		segment->access = LB_ACCESS_WRITE;
+	}
+	return PS_OK;
+}
+
+/*
+ * Descriptors made now need not be made for each receiver. Where the limit
+ * of open files leaves too little they are made when they are sent.
+ */
+static enum ps_status export_segments(struct ps_pool *pool)
+{
+	enum ps_status status;
+	uint64_t room, limit;
+
+	status = ip_fd_room(&room, &limit);
+	if (status != PS_OK || room < pool->layout.segments + LB_FDS_LEFT)
+		return status;
+	for (uint32_t i = 0; i < pool->layout.segments; i++) {
+		struct lb_segment *segment = &pool->segments[i];
+
+		status = dv_segment_export(pool->device, segment->handle,
+					   &segment->fd);
+		if (status != PS_OK)
+			return status;
+	}
+	return PS_OK;
+}
+
+enum ps_status lb_vmm_create(struct ps_pool *pool)
+{
+	enum ps_status status = reserve_window(pool);
+
+	if (status != PS_OK)
+		return status;
+	status = create_segments(pool);
+	if (status != PS_OK) {
+		(void)dv_window_free(pool->device, pool->base, pool->window);
+		return status;
+	}
+	pool->backing = &lb_backing_vmm;
+	return export_segments(pool);
+}
+
+enum ps_status lb_vmm_attach(struct ps_pool *pool, uint64_t base)
+{
+	enum ps_status status = dv_window_reserve(pool->device, pool->window,
+						  base, &pool->base);
+
+	if (status != PS_OK)
+		return bs_fail_prefix(status,
+				      "the pool's addresses, from %#" PRIx64
+				      " to %#" PRIx64,
+				      base, base + pool->window);
+	pool->backing = &lb_backing_vmm;
+	return PS_OK;
+}
+
+enum ps_status lb_vmm_import(struct ps_pool *pool, uint32_t n)
+{
+	struct lb_segment *segment = &pool->segments[n];
+	enum ps_status status;
+
+	if (segment->has_handle)
+		return PS_OK;
+	status = dv_segment_import(pool->device, segment->fd, &segment->handle);
+	if (status != PS_OK)
+		return bs_fail_prefix(status, "segment %" PRIu32 " of the pool",
+				      n);
+	segment->has_handle = true;
+	close(segment->fd);
+	segment->fd = -1;
+	return PS_OK;
+}
+
+static enum ps_status map_one(struct ps_pool *pool, uint32_t slot)
+{
+	uint32_t n = pool->slot[slot].segment;
+	enum ps_status status = lb_vmm_import(pool, n);
+
+	if (status != PS_OK)
+		return status;
+	return dv_window_map(pool->device, lb_slot_address(pool, slot),
+			     pool->layout.segment_size,
+			     pool->segments[n].handle);
+}
+
+static enum ps_status vmm_unmap(struct ps_pool *pool, uint32_t slot,
+				uint32_t count)
+{
+	return dv_window_unmap(pool->device, lb_slot_address(pool, slot),
+			       count * pool->layout.segment_size);
+}
+
+static enum ps_status vmm_map(struct ps_pool *pool, uint32_t slot,
+			      uint32_t count, bool writable)
+{
+	enum ps_status status = PS_OK;
+	uint32_t done = 0;
+
+	while (done < count && status == PS_OK) {
+		status = map_one(pool, slot + done);
+		done += status == PS_OK;
+	}
+	if (status == PS_OK)
+		status = dv_window_set_access(
+			pool->device, lb_slot_address(pool, slot),
+			count * pool->layout.segment_size, writable);
+	if (status != PS_OK && done > 0)
+		(void)vmm_unmap(pool, slot, done);
+	return status;
+}
+
+static void vmm_release(struct ps_pool *pool)
+{
+	release_segments(pool);
+	(void)dv_window_free(pool->device, pool->base, pool->window);
+}
+
+const struct lb_backing lb_backing_vmm = {
+	.map = vmm_map,
+	.unmap = vmm_unmap,
+	.release = vmm_release,
+};

@@ -1,0 +1,306 @@
+/* SPDX-FileCopyrightText: 2026 The poolswitch authors */
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Memory: the allocator's calls with pointers instead of offsets.
+ *
+ * The hot calls do nothing but the check at the door (lib/process.h), the
+ * allocator's own work, and an addition.
+ */
+#include "lib/pool.h"
+
+#include "base/arith.h"
+#include "base/status.h"
+#include "lib/process.h"
+#include "lib/stream.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+static inline uint64_t offset_of(const struct ps_pool *pool, const void *ptr)
+{
+	return (uint64_t)(uintptr_t)ptr - pool->base;
+}
+
+static __attribute__((cold)) enum ps_status
+name_pointer(const struct ps_pool *pool, const void *ptr, enum ps_status status)
+{
+	if (offset_of(pool, ptr) >= pool->window)
+		return bs_fail(PS_NOT_OURS,
+			       "%p is not in the pool's window, %#" PRIx64
+			       " to %#" PRIx64 ": free it where it came from",
+			       ptr, pool->base, pool->base + pool->window);
+	return bs_fail_prefix(status, "pointer %p", ptr);
+}
+
+/* A call of the allocator about one block; @body sees p and offset. */
+static inline enum ps_status alloc(struct ps_pool *pool, size_t size,
+				   uint64_t stream, void **ptr_out)
+{
+	uint64_t offset;
+	enum ps_status status = al_alloc(pool->al, size, stream, &offset);
+
+	if (__builtin_expect(status == PS_OK, 1))
+		*ptr_out = (void *)(uintptr_t)(pool->base + offset);
+	return status;
+}
+
+static inline enum ps_status free_block(struct ps_pool *pool, void *ptr,
+					uint64_t stream)
+{
+	uint64_t offset = offset_of(pool, ptr);
+	enum ps_status status = PS_NOT_OURS;
+
+	if (__builtin_expect(offset < pool->window, 1))
+		status = al_free(pool->al, offset, stream);
+	if (__builtin_expect(status == PS_OK, 1))
+		return PS_OK;
+	return name_pointer(pool, ptr, status);
+}
+
+enum ps_status ps_mem_alloc(struct ps_pool *pool, size_t size, void **ptr_out)
+{
+	struct ps_pool *p = lb_enter(pool);
+
+	if (p == NULL)
+		return lb_refuse(pool);
+	return alloc(p, size, AL_STREAM_NONE, ptr_out);
+}
+
+enum ps_status ps_mem_alloc_async(struct ps_pool *pool, size_t size,
+				  void *stream, void **ptr_out)
+{
+	struct ps_pool *p = lb_enter(pool);
+
+	if (p == NULL)
+		return lb_refuse(pool);
+	return alloc(p, size, lb_stream_number(stream), ptr_out);
+}
+
+enum ps_status ps_mem_alloc_pitch(struct ps_pool *pool, size_t width,
+				  size_t height, size_t *pitch_out,
+				  void **ptr_out)
+{
+	uint64_t pitch, size;
+	enum ps_status status;
+
+	if (width == 0 || height == 0 ||
+	    !bs_round_up(width, AL_GRANULE, &pitch) ||
+	    !bs_mul(pitch, height, &size))
+		return bs_fail(PS_INVALID_ARGUMENT,
+			       "%zu rows of %zu bytes: neither may be 0, and "
+			       "the product must fit 64 bits",
+			       height, width);
+	status = ps_mem_alloc(pool, size, ptr_out);
+	if (status == PS_OK)
+		*pitch_out = pitch;
+	return status;
+}
+
+static __attribute__((cold)) enum ps_status wait_and_free(struct ps_pool *pool,
+							  void *ptr)
+{
+	enum ps_status status = dv_synchronize(pool->device);
+
+	return status == PS_OK ? free_block(pool, ptr, AL_STREAM_NONE) : status;
+}
+
+enum ps_status ps_mem_free(struct ps_pool *pool, void *ptr)
+{
+	struct ps_pool *p = lb_enter(pool);
+
+	if (p == NULL)
+		return lb_refuse(pool);
+	if (ptr == NULL)
+		return PS_OK;
+	if (atomic_load_explicit(&p->free_mode, memory_order_relaxed) ==
+	    PS_FREE_WAITS)
+		return wait_and_free(p, ptr);
+	return free_block(p, ptr, AL_STREAM_NONE);
+}
+
+enum ps_status ps_mem_free_async(struct ps_pool *pool, void *ptr, void *stream)
+{
+	struct ps_pool *p = lb_enter(pool);
+
+	if (p == NULL)
+		return lb_refuse(pool);
+	if (ptr == NULL)
+		return PS_OK;
+	return free_block(p, ptr, lb_stream_number(stream));
+}
+
+enum ps_status ps_mem_record_stream(struct ps_pool *pool, void *ptr,
+				    void *stream)
+{
+	struct ps_pool *p = lb_enter(pool);
+	enum ps_status status = PS_NOT_OURS;
+
+	if (p == NULL)
+		return lb_refuse(pool);
+	if (offset_of(p, ptr) < p->window)
+		status = al_record_stream(p->al, offset_of(p, ptr),
+					  lb_stream_number(stream));
+	return status == PS_OK ? PS_OK : name_pointer(p, ptr, status);
+}
+
+enum ps_status ps_mem_drop_stream(struct ps_pool *pool, void *stream)
+{
+	struct ps_pool *p = lb_enter(pool);
+
+	if (p == NULL)
+		return lb_refuse(pool);
+	if (lb_stream_is_default(stream))
+		return bs_fail(PS_INVALID_ARGUMENT,
+			       "%p is a default stream, which is never "
+			       "destroyed",
+			       stream);
+	return al_drop_stream(p->al, lb_stream_number(stream));
+}
+
+enum ps_status ps_mem_usable_size(struct ps_pool *pool, const void *ptr,
+				  size_t *size_out)
+{
+	struct ps_pool *p = lb_enter(pool);
+	enum ps_status status = PS_NOT_OURS;
+	uint64_t bytes;
+
+	if (p == NULL)
+		return lb_refuse(pool);
+	if (offset_of(p, ptr) < p->window)
+		status = al_usable_size(p->al, offset_of(p, ptr), &bytes);
+	if (status != PS_OK)
+		return name_pointer(p, ptr, status);
+	*size_out = bytes;
+	return PS_OK;
+}
+
+enum ps_status ps_mem_set_free_mode(struct ps_pool *pool,
+				    enum ps_free_mode mode)
+{
+	struct ps_pool *p = lb_enter(pool);
+
+	if (p == NULL)
+		return lb_refuse(pool);
+	if (mode != PS_FREE_FENCED && mode != PS_FREE_WAITS)
+		return bs_fail(PS_INVALID_ARGUMENT,
+			       "%d is no way to free: use PS_FREE_FENCED or "
+			       "PS_FREE_WAITS",
+			       (int)mode);
+	atomic_store_explicit(&p->free_mode, (int)mode, memory_order_relaxed);
+	return PS_OK;
+}
+
+enum ps_status ps_mem_trim(struct ps_pool *pool, uint64_t keep,
+			   uint64_t *released_out)
+{
+	struct ps_pool *p = lb_enter(pool);
+	enum ps_status status;
+	uint64_t released;
+
+	if (p == NULL)
+		return lb_refuse(pool);
+	bs_lock_take(&p->lock);
+	p->unmap_status = PS_OK;
+	bs_lock_drop(&p->lock);
+	status = al_trim(p->al, keep, &released);
+	if (status != PS_OK)
+		return status;
+	bs_lock_take(&p->lock);
+	status = p->unmap_status;
+	bs_lock_drop(&p->lock);
+	if (status == PS_OK)
+		*released_out = released;
+	return status;
+}
+
+enum ps_status ps_mem_check(struct ps_pool *pool)
+{
+	struct ps_pool *p = lb_enter(pool);
+
+	return p == NULL ? lb_refuse(pool) : al_check(p->al);
+}
+
+/* ---- copies ---- */
+
+/* Every slot under [offset, offset + size) is mapped and may be used so. */
+static enum ps_status check_copy(struct ps_pool *pool, uint64_t offset,
+				 uint64_t size, enum lb_access needed)
+{
+	uint64_t unit = pool->layout.segment_size;
+	enum ps_status status = PS_OK;
+
+	bs_lock_take(&pool->lock);
+	for (uint64_t i = offset / unit; i <= (offset + size - 1) / unit; i++) {
+		const struct lb_slot *slot = &pool->slot[i];
+
+		if (!slot->mapped)
+			status = PS_OUT_OF_RANGE;
+		else if (pool->segments[slot->segment].access < needed)
+			status = PS_READ_ONLY;
+		if (status != PS_OK)
+			break;
+	}
+	bs_lock_drop(&pool->lock);
+	return status;
+}
+
+static enum ps_status check_access(struct ps_pool *pool, const void *ptr,
+				   size_t size, enum lb_access needed)
+{
+	uint64_t offset = offset_of(pool, ptr);
+	enum ps_status status;
+	uint64_t end;
+
+	if (offset >= pool->window || !bs_add(offset, size, &end) ||
+	    end > pool->window)
+		return bs_fail(PS_OUT_OF_RANGE,
+			       "%zu bytes at %p do not lie in the pool's "
+			       "window, %#" PRIx64 " to %#" PRIx64,
+			       size, ptr, pool->base,
+			       pool->base + pool->window);
+	status = check_copy(pool, offset, size, needed);
+	if (status == PS_OUT_OF_RANGE)
+		bs_fail(status,
+			"%zu bytes at %p are not all mapped here: map them "
+			"with ps_pool_map() first",
+			size, ptr);
+	if (status == PS_READ_ONLY)
+		bs_fail(status,
+			"%zu bytes at %p were shared read-only: let the "
+			"pool's owner write them",
+			size, ptr);
+	return status;
+}
+
+enum ps_status ps_mem_write(struct ps_pool *pool, void *dst, const void *src,
+			    size_t size)
+{
+	struct ps_pool *p = lb_enter(pool);
+	enum ps_status status;
+
+	if (p == NULL)
+		return lb_refuse(pool);
+	if (size == 0)
+		return PS_OK;
+	status = check_access(p, dst, size, LB_ACCESS_WRITE);
+	if (status != PS_OK)
+		return status;
+	return dv_copy_in(p->device, (uint64_t)(uintptr_t)dst, src, size);
+}
+
+enum ps_status ps_mem_read(struct ps_pool *pool, void *dst, const void *src,
+			   size_t size)
+{
+	struct ps_pool *p = lb_enter(pool);
+	enum ps_status status;
+
+	if (p == NULL)
+		return lb_refuse(pool);
+	if (size == 0)
+		return PS_OK;
+	status = check_access(p, src, size, LB_ACCESS_READ);
+	if (status != PS_OK)
+		return status;
+	return dv_copy_out(p->device, dst, (uint64_t)(uintptr_t)src, size);
+}

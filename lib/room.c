@@ -1,0 +1,206 @@
+/* SPDX-FileCopyrightText: 2026 The poolswitch authors */
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * What the allocator asks its owner for: room, which is inserted slots that
+ * get mapped, and fences, which are the device's.
+ *
+ * Invariant: no lock is held while the driver is called; the allocator holds
+ * none either when it calls these.
+ */
+#include "lib/pool.h"
+
+#include "base/status.h"
+#include "lib/process.h"
+#include "lib/stream.h"
+
+#include <inttypes.h>
+#include <stdatomic.h>
+
+struct run {
+	uint32_t slot;
+	uint32_t count;
+};
+
+uint64_t lb_stream_of_thread(void)
+{
+	static _Atomic uint64_t last;
+	static _Thread_local uint64_t mine;
+
+	if (mine == 0)
+		mine = LB_THREAD_BIT | (1 + atomic_fetch_add(&last, 1));
+	return mine;
+}
+
+static bool is_room(const struct ps_pool *pool, uint32_t slot, uint64_t home)
+{
+	const struct lb_slot *s = &pool->slot[slot];
+
+	return s->inserted && !s->given && pool->ranges[s->range].home == home;
+}
+
+static uint32_t room_length(const struct ps_pool *pool, uint32_t slot,
+			    uint32_t wanted, uint64_t home)
+{
+	uint32_t n = 0;
+
+	while (n < wanted && slot + n < pool->slots_used &&
+	       is_room(pool, slot + n, home))
+		n++;
+	return n;
+}
+
+/* The lowest run of @wanted slots, or the longest there is. */
+static struct run find_room(const struct ps_pool *pool, uint32_t wanted,
+			    uint64_t home)
+{
+	struct run best = { 0, 0 };
+	uint32_t n;
+
+	for (uint32_t i = pool->room_hint; i < pool->slots_used; i += n + 1) {
+		n = room_length(pool, i, wanted, home);
+		if (n > best.count)
+			best = (struct run){ i, n };
+		if (n == wanted)
+			break;
+	}
+	return best;
+}
+
+/* What serves only this stream is used up first. */
+static struct run find_room_for(const struct ps_pool *pool, uint32_t wanted,
+				uint64_t stream)
+{
+	struct run own = { 0, 0 };
+	struct run any;
+
+	if (stream != AL_STREAM_NONE)
+		own = find_room(pool, wanted, stream);
+	if (own.count == wanted)
+		return own;
+	any = find_room(pool, wanted, AL_STREAM_NONE);
+	return any.count > own.count ? any : own;
+}
+
+static void set_given(struct ps_pool *pool, struct run run, bool given)
+{
+	bs_lock_take(&pool->lock);
+	for (uint32_t i = run.slot; i < run.slot + run.count; i++)
+		pool->slot[i].given = given;
+	if (!given && run.slot < pool->room_hint)
+		pool->room_hint = run.slot;
+	while (given && pool->room_hint < pool->slots_used &&
+	       pool->slot[pool->room_hint].given)
+		pool->room_hint++;
+	bs_lock_drop(&pool->lock);
+}
+
+static enum ps_status take_room(struct ps_pool *pool, uint32_t wanted,
+				uint64_t stream, struct run *run_out)
+{
+	struct run run = find_room_for(pool, wanted, stream);
+	enum ps_status status;
+
+	if (run.count == 0)
+		return bs_fail(PS_OUT_OF_MEMORY,
+			       "every segment that is inserted here is in use");
+	status = lb_map_slots(pool, run.slot, run.count);
+	if (status != PS_OK)
+		return status;
+	set_given(pool, run, true);
+	*run_out = run;
+	return PS_OK;
+}
+
+static enum ps_status grow(void *owner, uint64_t bytes, uint64_t stream,
+			   struct al_span *span_out)
+{
+	struct ps_pool *pool = owner;
+	uint64_t unit = pool->layout.segment_size;
+	uint64_t wanted = bytes / unit + (bytes % unit != 0);
+	struct run run = { 0, 0 };
+	enum ps_status status;
+
+	if (wanted > pool->slots)
+		wanted = pool->slots;
+	lb_turn_take(pool);
+	status = take_room(pool, (uint32_t)wanted, stream, &run);
+	if (status == PS_OK)
+		*span_out = (struct al_span){
+			.offset = run.slot * unit,
+			.size = run.count * unit,
+			.home = pool->ranges[pool->slot[run.slot].range].home,
+		};
+	lb_turn_give(pool);
+	return status;
+}
+
+static void shrink(void *owner, const struct al_span *span)
+{
+	struct ps_pool *pool = owner;
+	uint64_t unit = pool->layout.segment_size;
+	struct run run = { (uint32_t)(span->offset / unit),
+			   (uint32_t)(span->size / unit) };
+	enum ps_status status;
+
+	lb_turn_take(pool);
+	status = lb_unmap_slots(pool, run.slot, run.count);
+	if (status != PS_OK)
+		pool->unmap_status = status;
+	set_given(pool, run, false);
+	lb_turn_give(pool);
+}
+
+/*
+ * Nobody can record on the default stream of another thread, so a fence
+ * behind it is one behind everything.
+ */
+static enum ps_status fence_record(void *owner, uint64_t stream,
+				   void **fence_out)
+{
+	struct ps_pool *pool = owner;
+	struct dv_fence *fence;
+	enum ps_status status;
+	void *handle = (void *)(uintptr_t)stream;
+
+	if ((stream & LB_THREAD_BIT) != 0 && stream == lb_stream_of_thread())
+		handle = LB_PER_THREAD;
+	if ((stream & LB_THREAD_BIT) != 0 && handle != LB_PER_THREAD)
+		status = dv_fence_record_all(pool->device, &fence);
+	else
+		status = dv_fence_record(pool->device, handle, &fence);
+	if (status == PS_OK)
+		*fence_out = fence;
+	return status;
+}
+
+static enum ps_status fence_poll(void *owner, void *fence)
+{
+	struct ps_pool *pool = owner;
+
+	return dv_fence_poll(pool->device, fence);
+}
+
+static enum ps_status fence_wait(void *owner, void *fence)
+{
+	struct ps_pool *pool = owner;
+
+	return dv_fence_wait(pool->device, fence);
+}
+
+static void fence_free(void *owner, void *fence)
+{
+	struct ps_pool *pool = owner;
+
+	if (!lb_is_forked())
+		dv_fence_free(pool->device, fence);
+}
+
+const struct al_ops lb_room_ops = {
+	.grow = grow,
+	.shrink = shrink,
+	.fence_record = fence_record,
+	.fence_poll = fence_poll,
+	.fence_wait = fence_wait,
+	.fence_free = fence_free,
+};
