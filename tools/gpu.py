@@ -58,7 +58,7 @@ def environment(folder):
 
 def run_one(kind, path, out, env):
     """Runs a program, keeps its output and figures; its exit status."""
-    figures = out / (path.name + ".json")
+    figures = out / (path.name + ".jsonl")
     figures.unlink(missing_ok=True)
     argv = [str(path)]
     if kind == "bench":
@@ -76,7 +76,7 @@ def run_one(kind, path, out, env):
 
 
 def read_figures(out, name):
-    path = out / (name + ".json")
+    path = out / (name + ".jsonl")
     if not path.is_file():
         return []
     return [json.loads(line) for line in path.read_text().splitlines()]
