@@ -1,0 +1,37 @@
+/* SPDX-FileCopyrightText: 2026 The poolswitch authors */
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * The CUDA driver as a table of functions. The library is opened once a
+ * process and never closed: threads of its own run in it.
+ *
+ * POOLSWITCH_DRIVER chooses: unset or "real" is the system's libcuda.so.1,
+ * "sim" the simulated one. One never stands in for the other silently.
+ */
+#ifndef DEVICE_DRIVER_H
+#define DEVICE_DRIVER_H
+
+#include "device/cuda_abi.h"
+#include "include/poolswitch.h"
+
+struct dv_driver {
+#define SYMBOL(need, type, name, params) type(*name) params;
+#include "device/symbols.def"
+#undef SYMBOL
+	int version;    /* cuDriverGetVersion: 13000 is CUDA 13.0 */
+	bool simulated; /* by device/sim/ */
+};
+
+/*
+ * The table, loaded by the first call that succeeds; it lives as long as the
+ * process. PS_NO_DRIVER, PS_UNSUPPORTED (WSL2, a driver older than 525).
+ *
+ * POOLSWITCH_WITHOUT names optional functions, separated by commas, that are
+ * treated as if the driver lacked them: for tests.
+ */
+enum ps_status dv_driver_get(const struct dv_driver **driver_out);
+
+/* The table when it is loaded already, else NULL. */
+const struct dv_driver *dv_driver_loaded(void);
+
+#endif /* DEVICE_DRIVER_H */

@@ -1,0 +1,231 @@
+/* SPDX-FileCopyrightText: 2026 The poolswitch authors */
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Fences. Their events are kept and used again: in a steady state none is
+ * created. An event that was recorded anew forgets what it stood for, so a
+ * fence is free for use again only when its owner gave it up.
+ */
+#include "device/internal.h"
+
+#include <stdlib.h>
+
+struct dv_fence {
+	struct dv_fence *next; /* among the spare ones */
+	CUevent event;         /* created with the fence, destroyed with it */
+	uint64_t number;       /* with no event recorded: of recorded_all */
+};
+
+static struct dv_fence *take_spare(struct dv_device *dev)
+{
+	struct dv_fence *fence;
+
+	bs_lock_take(&dev->lock);
+	fence = dev->spare;
+	if (fence)
+		dev->spare = fence->next;
+	bs_lock_drop(&dev->lock);
+	return fence;
+}
+
+void dv_fence_free(struct dv_device *dev, struct dv_fence *fence)
+{
+	if (!fence)
+		return;
+	bs_lock_take(&dev->lock);
+	fence->next = dev->spare;
+	dev->spare = fence;
+	bs_lock_drop(&dev->lock);
+}
+
+void dv_fences_drop(struct dv_device *dev, bool alive)
+{
+	struct dv_fence *fence;
+
+	while ((fence = dev->spare)) {
+		dev->spare = fence->next;
+		if (alive)
+			dev->driver->cuEventDestroy_v2(fence->event);
+		free(fence);
+	}
+}
+
+/* pre: the context is entered. */
+static enum ps_status new_fence(struct dv_device *dev,
+				struct dv_fence **fence_out)
+{
+	struct dv_fence *fence = take_spare(dev);
+	enum ps_status status;
+
+	if (!fence) {
+		fence = calloc(1, sizeof(*fence));
+		if (!fence)
+			return bs_fail(PS_HOST_MEMORY,
+				       "no host memory for a fence");
+		status = dv_result(
+			dev->driver,
+			dev->driver->cuEventCreate(&fence->event,
+						   CU_EVENT_DISABLE_TIMING),
+			"creating an event on %s", dev->uuid);
+		if (status != PS_OK) {
+			free(fence);
+			return status;
+		}
+	}
+	fence->number = 0;
+	*fence_out = fence;
+	return PS_OK;
+}
+
+/*
+ * An event recorded on a capturing stream would become part of the graph and
+ * say nothing about the work that runs.
+ */
+static enum ps_status check_capture(struct dv_device *dev, CUstream stream)
+{
+	CUstreamCaptureStatus capture = CU_STREAM_CAPTURE_STATUS_NONE;
+	enum ps_status status;
+
+	status = dv_result(dev->driver,
+			   dev->driver->cuStreamIsCapturing(stream, &capture),
+			   "asking whether stream %p captures", (void *)stream);
+	if (status == PS_OK && capture != CU_STREAM_CAPTURE_STATUS_NONE)
+		status = bs_fail(PS_AGAIN,
+				 "stream %p captures; no fence can be recorded "
+				 "on it before the capture ends",
+				 (void *)stream);
+	return status;
+}
+
+static enum ps_status record(struct dv_device *dev, CUstream stream,
+			     struct dv_fence *fence)
+{
+	enum ps_status status = check_capture(dev, stream);
+
+	if (status != PS_OK)
+		return status;
+	return dv_result(dev->driver,
+			 dev->driver->cuEventRecord(fence->event, stream),
+			 "recording an event on stream %p", (void *)stream);
+}
+
+enum ps_status dv_fence_record(struct dv_device *dev, void *stream,
+			       struct dv_fence **fence_out)
+{
+	struct dv_fence *fence = NULL;
+	struct dv_visit visit;
+	enum ps_status status = dv_enter(dev, &visit);
+
+	if (status != PS_OK)
+		return status;
+	status = new_fence(dev, &fence);
+	if (status == PS_OK)
+		status = record(dev, stream, fence);
+	dv_leave(dev, visit);
+	if (status == PS_OK)
+		*fence_out = fence;
+	else
+		dv_fence_free(dev, fence);
+	return status;
+}
+
+static enum ps_status record_all(struct dv_device *dev, struct dv_fence *fence)
+{
+	if (dev->driver->cuCtxRecordEvent)
+		return dv_result(dev->driver,
+				 dev->driver->cuCtxRecordEvent(dev->context,
+							       fence->event),
+				 "recording an event on every stream of %s",
+				 dev->uuid);
+	bs_lock_take(&dev->lock);
+	fence->number = ++dev->recorded_all;
+	bs_lock_drop(&dev->lock);
+	return PS_OK;
+}
+
+enum ps_status dv_fence_record_all(struct dv_device *dev,
+				   struct dv_fence **fence_out)
+{
+	struct dv_fence *fence = NULL;
+	struct dv_visit visit;
+	enum ps_status status = dv_enter(dev, &visit);
+
+	if (status != PS_OK)
+		return status;
+	status = new_fence(dev, &fence);
+	if (status == PS_OK)
+		status = record_all(dev, fence);
+	dv_leave(dev, visit);
+	if (status == PS_OK)
+		*fence_out = fence;
+	else
+		dv_fence_free(dev, fence);
+	return status;
+}
+
+static enum ps_status poll_number(struct dv_device *dev, uint64_t number)
+{
+	bool has_passed;
+
+	bs_lock_take(&dev->lock);
+	has_passed = number <= dev->passed_all;
+	bs_lock_drop(&dev->lock);
+	return has_passed ? PS_OK : PS_AGAIN;
+}
+
+/* One wait serves every fence that was recorded before it. */
+static enum ps_status wait_context(struct dv_device *dev, uint64_t number)
+{
+	enum ps_status status;
+	uint64_t recorded;
+
+	if (poll_number(dev, number) == PS_OK)
+		return PS_OK;
+	bs_lock_take(&dev->lock);
+	recorded = dev->recorded_all;
+	bs_lock_drop(&dev->lock);
+	status = dv_synchronize(dev);
+	if (status != PS_OK)
+		return status;
+	bs_lock_take(&dev->lock);
+	if (dev->passed_all < recorded)
+		dev->passed_all = recorded;
+	bs_lock_drop(&dev->lock);
+	return PS_OK;
+}
+
+enum ps_status dv_fence_poll(struct dv_device *dev, struct dv_fence *fence)
+{
+	struct dv_visit visit;
+	enum ps_status status;
+	CUresult result;
+
+	if (fence->number)
+		return poll_number(dev, fence->number);
+	status = dv_enter(dev, &visit);
+	if (status != PS_OK)
+		return status;
+	result = dev->driver->cuEventQuery(fence->event);
+	dv_leave(dev, visit);
+	if (result == CUDA_ERROR_NOT_READY)
+		return PS_AGAIN;
+	return dv_result(dev->driver, result, "asking for an event of %s",
+			 dev->uuid);
+}
+
+enum ps_status dv_fence_wait(struct dv_device *dev, struct dv_fence *fence)
+{
+	struct dv_visit visit;
+	enum ps_status status;
+
+	if (fence->number)
+		return wait_context(dev, fence->number);
+	status = dv_enter(dev, &visit);
+	if (status != PS_OK)
+		return status;
+	status = dv_result(dev->driver,
+			   dev->driver->cuEventSynchronize(fence->event),
+			   "waiting for an event of %s", dev->uuid);
+	dv_leave(dev, visit);
+	return status;
+}

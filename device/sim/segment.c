@@ -1,0 +1,227 @@
+/* SPDX-FileCopyrightText: 2026 The poolswitch authors */
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Physical memory by handle, and its mapping: the VMM calls. */
+#include "device/sim/address.h"
+#include "device/sim/entry.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* A page of its range, mapped without access, holds the memory: a handle
+ * costs no fd, as with the real driver. */
+#define KEEPER_BYTES 4096u
+
+struct handle {
+	struct handle *next;
+	CUmemGenericAllocationHandle number; /* never used again */
+	struct sim_range range;
+	bool is_imported;
+	void *keeper;
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct handle *handles; /* guarded by lock, as is what follows */
+static CUmemGenericAllocationHandle last_number;
+
+/* Closes @hold. */
+static CUresult add_handle(const struct sim_range *range, bool is_imported,
+			   int hold, CUmemGenericAllocationHandle *number_out)
+{
+	struct handle *handle = malloc(sizeof(*handle));
+	void *keeper = mmap(NULL, KEEPER_BYTES, PROT_NONE, MAP_SHARED, hold,
+			    (off_t)range->offset);
+
+	close(hold);
+	if (!handle || keeper == MAP_FAILED) {
+		if (keeper != MAP_FAILED)
+			munmap(keeper, KEEPER_BYTES);
+		free(handle);
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	}
+	handle->range = *range;
+	handle->is_imported = is_imported;
+	handle->keeper = keeper;
+	pthread_mutex_lock(&lock);
+	handle->number = ++last_number;
+	handle->next = handles;
+	handles = handle;
+	pthread_mutex_unlock(&lock);
+	*number_out = handle->number;
+	return CUDA_SUCCESS;
+}
+
+static bool find_handle(CUmemGenericAllocationHandle number,
+			struct handle *handle_out)
+{
+	struct handle *handle;
+
+	pthread_mutex_lock(&lock);
+	for (handle = handles; handle; handle = handle->next)
+		if (handle->number == number)
+			break;
+	if (handle)
+		*handle_out = *handle;
+	pthread_mutex_unlock(&lock);
+	return handle != NULL;
+}
+
+static struct handle *take_handle(CUmemGenericAllocationHandle number)
+{
+	struct handle **link = &handles;
+	struct handle *handle;
+
+	pthread_mutex_lock(&lock);
+	while (*link && (*link)->number != number)
+		link = &(*link)->next;
+	handle = *link;
+	if (handle)
+		*link = handle->next;
+	pthread_mutex_unlock(&lock);
+	return handle;
+}
+
+static bool is_device_memory(const CUmemAllocationProp *prop)
+{
+	return prop && prop->type == CU_MEM_ALLOCATION_TYPE_PINNED &&
+	       prop->location.type == CU_MEM_LOCATION_TYPE_DEVICE &&
+	       prop->location.id == 0;
+}
+
+static bool is_aligned(uint64_t value)
+{
+	return value % SIM_GRANULARITY == 0;
+}
+
+CUresult cuMemGetAllocationGranularity(size_t *bytes,
+				       const CUmemAllocationProp *prop,
+				       CUmemAllocationGranularity_flags option)
+{
+	ENTER(cuMemGetAllocationGranularity);
+	if (!bytes || !is_device_memory(prop) ||
+	    (unsigned int)option > CU_MEM_ALLOC_GRANULARITY_RECOMMENDED)
+		return CUDA_ERROR_INVALID_VALUE;
+	*bytes = SIM_GRANULARITY;
+	return CUDA_SUCCESS;
+}
+
+CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes,
+		     const CUmemAllocationProp *prop, unsigned long long flags)
+{
+	struct sim_range range;
+	CUresult result;
+	int hold;
+
+	ENTER(cuMemCreate);
+	if (!handle || !is_device_memory(prop) || flags || bytes == 0 ||
+	    !is_aligned(bytes))
+		return CUDA_ERROR_INVALID_VALUE;
+	result = sim_vram_create(bytes, &range, &hold);
+	if (result != CUDA_SUCCESS)
+		return result;
+	return add_handle(&range, false, hold, handle);
+}
+
+CUresult cuMemRelease(CUmemGenericAllocationHandle number)
+{
+	struct handle *handle;
+
+	ENTER(cuMemRelease);
+	handle = take_handle(number);
+	if (!handle)
+		return CUDA_ERROR_INVALID_VALUE;
+	munmap(handle->keeper, KEEPER_BYTES);
+	sim_vram_reap(&handle->range);
+	free(handle);
+	return CUDA_SUCCESS;
+}
+
+CUresult cuMemExportToShareableHandle(void *shareable,
+				      CUmemGenericAllocationHandle number,
+				      CUmemAllocationHandleType type,
+				      unsigned long long flags)
+{
+	struct handle handle;
+
+	ENTER(cuMemExportToShareableHandle);
+	if (!shareable || flags ||
+	    type != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR ||
+	    !find_handle(number, &handle) || handle.is_imported)
+		return CUDA_ERROR_INVALID_VALUE;
+	return sim_vram_hold(&handle.range, shareable);
+}
+
+CUresult cuMemImportFromShareableHandle(CUmemGenericAllocationHandle *handle,
+					void *shareable,
+					CUmemAllocationHandleType type)
+{
+	struct sim_range range;
+	CUresult result;
+	int hold;
+
+	ENTER(cuMemImportFromShareableHandle);
+	if (!handle || type != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR ||
+	    !sim_vram_identify((int)(intptr_t)shareable, &range))
+		return CUDA_ERROR_INVALID_VALUE;
+	result = sim_vram_hold(&range, &hold);
+	if (result != CUDA_SUCCESS)
+		return result;
+	return add_handle(&range, true, hold, handle);
+}
+
+CUresult cuMemAddressReserve(CUdeviceptr *address, size_t bytes,
+			     size_t alignment, CUdeviceptr wanted,
+			     unsigned long long flags)
+{
+	uint64_t place;
+	CUresult result;
+
+	ENTER(cuMemAddressReserve);
+	if (!address || bytes == 0 || !is_aligned(bytes) || flags ||
+	    alignment > SIM_GRANULARITY)
+		return CUDA_ERROR_INVALID_VALUE;
+	result = sim_address_reserve(bytes, wanted, &place);
+	if (result == CUDA_SUCCESS)
+		*address = place;
+	return result;
+}
+
+CUresult cuMemAddressFree(CUdeviceptr address, size_t bytes)
+{
+	ENTER(cuMemAddressFree);
+	return sim_address_free(address, bytes);
+}
+
+CUresult cuMemMap(CUdeviceptr address, size_t bytes, size_t offset,
+		  CUmemGenericAllocationHandle number, unsigned long long flags)
+{
+	struct handle handle;
+
+	ENTER(cuMemMap);
+	if (bytes == 0 || !is_aligned(address) || !is_aligned(bytes) || flags ||
+	    !find_handle(number, &handle))
+		return CUDA_ERROR_INVALID_VALUE;
+	if (offset != 0 || bytes != handle.range.bytes)
+		return CUDA_ERROR_NOT_SUPPORTED;
+	return sim_address_map(address, &handle.range);
+}
+
+/* Returns at once, whatever runs. */
+CUresult cuMemUnmap(CUdeviceptr address, size_t bytes)
+{
+	ENTER(cuMemUnmap);
+	return sim_address_unmap(address, bytes);
+}
+
+CUresult cuMemSetAccess(CUdeviceptr address, size_t bytes,
+			const CUmemAccessDesc *access, size_t count)
+{
+	ENTER(cuMemSetAccess);
+	if (!access || count != 1 ||
+	    access->location.type != CU_MEM_LOCATION_TYPE_DEVICE ||
+	    access->location.id != 0)
+		return CUDA_ERROR_INVALID_VALUE;
+	return sim_address_protect(address, bytes, access->flags);
+}

@@ -1,0 +1,652 @@
+/* SPDX-FileCopyrightText: 2026 The poolswitch authors */
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include "device/sim/work.h"
+
+#include "device/sim/entry.h"
+#include "device/sim/vram.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum ordering {
+	LEGACY,      /* with all blocking queues */
+	BLOCKING,    /* with the legacy queue */
+	NON_BLOCKING /* with no other */
+};
+
+struct sim_queue {
+	struct sim_queue *next; /* among all; immutable after creation */
+	pthread_cond_t wake;    /* has work */
+
+	/* Guarded by lock. */
+	enum ordering ordering;
+	bool is_retired; /* its stream is destroyed; used again when idle */
+	CUstreamCaptureStatus capture;
+	CUstreamCaptureMode capture_mode;
+	struct sim_op *first;
+	struct sim_op **last;
+	uint64_t submitted; /* the last number given */
+	uint64_t completed; /* all up to here are done */
+};
+
+/*
+ * A stream's handle. Handles are never freed: a destroyed one is given to the
+ * next new stream, as real drivers do, with another queue behind it.
+ */
+struct CUstream_st {
+	struct sim_queue *queue;  /* NULL: destroyed */
+	struct CUstream_st *next; /* among the destroyed */
+};
+
+struct CUgraph_st {
+	unsigned int unused;
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t progress = PTHREAD_COND_INITIALIZER;
+
+/* Guarded by lock. */
+static struct sim_queue *queues;
+static struct sim_queue *legacy;
+static struct CUstream_st *spare_streams;
+static CUresult work_error;
+
+static atomic_bool is_ending;
+static pthread_key_t thread_queue_key;
+static pthread_once_t key_once = PTHREAD_ONCE_INIT;
+static _Thread_local struct sim_queue *thread_queue;
+static _Thread_local CUstreamCaptureMode thread_capture_mode;
+
+void *sim_op_new(size_t bytes, CUresult (*run)(struct sim_op *op))
+{
+	struct sim_op *op = calloc(1, bytes);
+
+	if (op)
+		op->run = run;
+	return op;
+}
+
+static void free_op(struct sim_op *op)
+{
+	if (op->done)
+		op->done(op);
+	free(op->waits);
+	free(op);
+}
+
+static bool has_passed(const struct sim_point *point)
+{
+	return point->queue->completed >= point->number;
+}
+
+static void wait_for_points(const struct sim_point *points, size_t count)
+{
+	size_t i;
+
+	for (i = 0; i < count; i++)
+		while (!has_passed(&points[i]))
+			pthread_cond_wait(&progress, &lock);
+}
+
+/* Waits for the next operation and for what it waits for. */
+static struct sim_op *next_op(struct sim_queue *queue)
+{
+	struct sim_op *op;
+
+	while (!queue->first)
+		pthread_cond_wait(&queue->wake, &lock);
+	op = queue->first;
+	queue->first = op->next;
+	if (!queue->first)
+		queue->last = &queue->first;
+	wait_for_points(op->waits, op->wait_count);
+	return op;
+}
+
+static void *run_queue(void *arg)
+{
+	struct sim_queue *queue = arg;
+	struct sim_op *op;
+	CUresult result;
+
+	pthread_mutex_lock(&lock);
+	for (;;) {
+		op = next_op(queue);
+		result = work_error;
+		pthread_mutex_unlock(&lock);
+		if (result == CUDA_SUCCESS && !sim_work_is_ending())
+			result = op->run(op);
+		pthread_mutex_lock(&lock);
+		if (work_error == CUDA_SUCCESS)
+			work_error = result;
+		queue->completed = op->number;
+		pthread_cond_broadcast(&progress);
+		free_op(op);
+	}
+	return NULL;
+}
+
+static bool start_thread(struct sim_queue *queue)
+{
+	pthread_attr_t attributes;
+	sigset_t before;
+	sigset_t all;
+	pthread_t thread;
+	int error;
+
+	/* The process's signals are its own threads' business. A fault of a
+	 * kernel (SIGSEGV) comes through all the same. */
+	sigfillset(&all);
+	sigdelset(&all, SIGSEGV);
+	sigdelset(&all, SIGBUS);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	pthread_attr_init(&attributes);
+	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+	error = pthread_create(&thread, &attributes, run_queue, queue);
+	pthread_attr_destroy(&attributes);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return error == 0;
+}
+
+static struct sim_queue *find_idle_queue(void)
+{
+	struct sim_queue *queue;
+
+	for (queue = queues; queue; queue = queue->next)
+		if (queue->is_retired && queue->completed == queue->submitted)
+			return queue;
+	return NULL;
+}
+
+/* pre: the lock is held. NULL without memory or threads. */
+static struct sim_queue *new_queue(enum ordering ordering)
+{
+	struct sim_queue *queue = find_idle_queue();
+
+	if (!queue) {
+		queue = calloc(1, sizeof(*queue));
+		if (!queue)
+			return NULL;
+		pthread_cond_init(&queue->wake, NULL);
+		queue->last = &queue->first;
+		if (!start_thread(queue)) {
+			free(queue);
+			return NULL;
+		}
+		queue->next = queues;
+		queues = queue;
+	}
+	queue->is_retired = false;
+	queue->ordering = ordering;
+	queue->capture = CU_STREAM_CAPTURE_STATUS_NONE;
+	return queue;
+}
+
+static void retire_thread_queue(void *queue)
+{
+	pthread_mutex_lock(&lock);
+	((struct sim_queue *)queue)->is_retired = true;
+	pthread_mutex_unlock(&lock);
+}
+
+static void make_key(void)
+{
+	pthread_key_create(&thread_queue_key, retire_thread_queue);
+}
+
+/* pre: the lock is held. NULL for a handle that is no stream. */
+static struct sim_queue *resolve(CUstream stream)
+{
+	if (!stream || stream == CU_STREAM_LEGACY) {
+		if (!legacy)
+			legacy = new_queue(LEGACY);
+		return legacy;
+	}
+	if (stream != CU_STREAM_PER_THREAD)
+		return stream->queue;
+	if (!thread_queue) {
+		pthread_once(&key_once, make_key);
+		thread_queue = new_queue(BLOCKING);
+		pthread_setspecific(thread_queue_key, thread_queue);
+	}
+	return thread_queue;
+}
+
+static bool is_behind(const struct sim_queue *queue,
+		      const struct sim_queue *other)
+{
+	if (other->completed == other->submitted || other == queue)
+		return false;
+	return (queue->ordering == LEGACY && other->ordering == BLOCKING) ||
+	       (queue->ordering == BLOCKING && other->ordering == LEGACY);
+}
+
+/* Adds to @points, which has room for a point of every queue. */
+static size_t add_point(struct sim_point *points, size_t count,
+			struct sim_queue *queue)
+{
+	points[count] = (struct sim_point){ queue, queue->submitted };
+	return count + 1;
+}
+
+static size_t count_queues(void)
+{
+	struct sim_queue *queue;
+	size_t count = 0;
+
+	for (queue = queues; queue; queue = queue->next)
+		count++;
+	return count;
+}
+
+/* What work that is submitted to the queue now has to wait for, after the
+ * @extra points that the caller fills in. */
+static bool list_waits(struct sim_queue *queue, size_t extra,
+		       struct sim_point **points_out, size_t *count_out)
+{
+	struct sim_point *points;
+	struct sim_queue *other;
+	size_t count = extra;
+
+	points = calloc(count_queues() + extra + 1, sizeof(*points));
+	if (!points)
+		return false;
+	for (other = queues; other; other = other->next)
+		if (is_behind(queue, other))
+			count = add_point(points, count, other);
+	*points_out = points;
+	*count_out = count;
+	return true;
+}
+
+static bool is_capturing(const struct sim_queue *queue)
+{
+	return queue->capture != CU_STREAM_CAPTURE_STATUS_NONE;
+}
+
+/* Whether a blocking stream captures, which bars the legacy stream. */
+static bool is_legacy_barred(const struct sim_queue *queue)
+{
+	const struct sim_queue *other;
+
+	if (queue->ordering != LEGACY)
+		return false;
+	for (other = queues; other; other = other->next)
+		if (other->ordering == BLOCKING && is_capturing(other))
+			return true;
+	return false;
+}
+
+static CUresult submit_locked(struct sim_queue *queue, struct sim_op *op,
+			      const struct sim_point *points, size_t count)
+{
+	if (!queue)
+		return CUDA_ERROR_INVALID_HANDLE;
+	if (is_legacy_barred(queue))
+		return CUDA_ERROR_STREAM_CAPTURE_IMPLICIT;
+	if (!list_waits(queue, count, &op->waits, &op->wait_count))
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	if (count)
+		memcpy(op->waits, points, count * sizeof(*points));
+	op->number = ++queue->submitted;
+	*queue->last = op;
+	queue->last = &op->next;
+	pthread_cond_signal(&queue->wake);
+	return CUDA_SUCCESS;
+}
+
+CUresult sim_submit_behind(CUstream stream, struct sim_op *op,
+			   const struct sim_point *points, size_t count)
+{
+	CUresult result = CUDA_SUCCESS;
+	struct sim_queue *queue;
+	bool is_kept = false;
+
+	if (!op)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	pthread_mutex_lock(&lock);
+	queue = resolve(stream);
+	if (!queue || !is_capturing(queue)) {
+		result = submit_locked(queue, op, points, count);
+		is_kept = result == CUDA_SUCCESS;
+	}
+	pthread_mutex_unlock(&lock);
+	if (!is_kept)
+		free_op(op);
+	return result;
+}
+
+CUresult sim_submit(CUstream stream, struct sim_op *op)
+{
+	return sim_submit_behind(stream, op, NULL, 0);
+}
+
+static CUresult points_locked(struct sim_queue *queue,
+			      struct sim_point **points_out, size_t *count_out)
+{
+	if (!queue)
+		return CUDA_ERROR_INVALID_HANDLE;
+	if (!list_waits(queue, 1, points_out, count_out))
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	add_point(*points_out, 0, queue);
+	return CUDA_SUCCESS;
+}
+
+CUresult sim_points_of(CUstream stream, struct sim_point **points_out,
+		       size_t *count_out)
+{
+	CUresult result;
+
+	pthread_mutex_lock(&lock);
+	result = points_locked(resolve(stream), points_out, count_out);
+	pthread_mutex_unlock(&lock);
+	return result;
+}
+
+CUresult sim_points_of_all(struct sim_point **points_out, size_t *count_out)
+{
+	struct sim_queue *queue;
+	struct sim_point *points;
+	size_t count = 0;
+
+	pthread_mutex_lock(&lock);
+	points = calloc(count_queues() + 1, sizeof(*points));
+	for (queue = queues; queue && points; queue = queue->next)
+		count = add_point(points, count, queue);
+	pthread_mutex_unlock(&lock);
+	if (!points)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	*points_out = points;
+	*count_out = count;
+	return CUDA_SUCCESS;
+}
+
+bool sim_points_passed(const struct sim_point *points, size_t count)
+{
+	bool passed = true;
+	size_t i;
+
+	pthread_mutex_lock(&lock);
+	for (i = 0; i < count && passed; i++)
+		passed = has_passed(&points[i]);
+	pthread_mutex_unlock(&lock);
+	return passed;
+}
+
+CUresult sim_points_wait(const struct sim_point *points, size_t count)
+{
+	CUresult result;
+
+	pthread_mutex_lock(&lock);
+	wait_for_points(points, count);
+	result = work_error;
+	pthread_mutex_unlock(&lock);
+	return sim_vram_is_lost() ? CUDA_ERROR_ECC_UNCORRECTABLE : result;
+}
+
+static CUresult wait_stream(CUstream stream)
+{
+	CUstreamCaptureStatus capture = CU_STREAM_CAPTURE_STATUS_NONE;
+	struct sim_point *points;
+	CUresult result;
+	size_t count;
+
+	result = sim_capture_status(stream, &capture);
+	if (result == CUDA_SUCCESS && capture != CU_STREAM_CAPTURE_STATUS_NONE)
+		result = sim_capture_refuse();
+	if (result == CUDA_SUCCESS)
+		result = sim_points_of(stream, &points, &count);
+	if (result != CUDA_SUCCESS)
+		return result;
+	result = sim_points_wait(points, count);
+	free(points);
+	return result;
+}
+
+CUresult sim_submit_and_wait(CUstream stream, struct sim_op *op)
+{
+	CUresult result = sim_submit(stream, op);
+
+	return result == CUDA_SUCCESS ? wait_stream(stream) : result;
+}
+
+CUresult sim_work_error(void)
+{
+	CUresult result;
+
+	pthread_mutex_lock(&lock);
+	result = work_error;
+	pthread_mutex_unlock(&lock);
+	return result;
+}
+
+void sim_work_clear_error(void)
+{
+	pthread_mutex_lock(&lock);
+	work_error = CUDA_SUCCESS;
+	pthread_mutex_unlock(&lock);
+}
+
+bool sim_work_is_ending(void)
+{
+	return atomic_load(&is_ending) || sim_vram_is_lost();
+}
+
+void sim_work_end(void)
+{
+	struct sim_point *points;
+	size_t count;
+
+	atomic_store(&is_ending, true);
+	if (sim_points_of_all(&points, &count) == CUDA_SUCCESS) {
+		sim_points_wait(points, count);
+		free(points);
+	}
+	atomic_store(&is_ending, false);
+	sim_work_clear_error();
+}
+
+/* ---- streams ---- */
+
+/* pre: the lock is held. */
+static struct CUstream_st *new_stream(unsigned int flags)
+{
+	struct CUstream_st *stream = spare_streams;
+
+	if (stream)
+		spare_streams = stream->next;
+	else
+		stream = calloc(1, sizeof(*stream));
+	if (!stream)
+		return NULL;
+	stream->queue = new_queue(flags == CU_STREAM_NON_BLOCKING ? NON_BLOCKING
+								  : BLOCKING);
+	if (!stream->queue) {
+		stream->next = spare_streams;
+		spare_streams = stream;
+		return NULL;
+	}
+	return stream;
+}
+
+CUresult cuStreamCreate(CUstream *stream_out, unsigned int flags)
+{
+	struct CUstream_st *stream;
+
+	ENTER_CONTEXT(cuStreamCreate);
+	if (!stream_out || flags > CU_STREAM_NON_BLOCKING)
+		return CUDA_ERROR_INVALID_VALUE;
+	pthread_mutex_lock(&lock);
+	stream = new_stream(flags);
+	pthread_mutex_unlock(&lock);
+	if (!stream)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	*stream_out = stream;
+	return CUDA_SUCCESS;
+}
+
+CUresult cuStreamDestroy_v2(CUstream stream)
+{
+	CUresult result = CUDA_ERROR_INVALID_HANDLE;
+
+	ENTER(cuStreamDestroy_v2);
+	if ((uintptr_t)stream <= (uintptr_t)CU_STREAM_PER_THREAD)
+		return result;
+	pthread_mutex_lock(&lock);
+	if (stream->queue) {
+		stream->queue->is_retired = true;
+		stream->queue = NULL;
+		stream->next = spare_streams;
+		spare_streams = stream;
+		result = CUDA_SUCCESS;
+	}
+	pthread_mutex_unlock(&lock);
+	return result;
+}
+
+CUresult cuStreamSynchronize(CUstream stream)
+{
+	ENTER_CONTEXT(cuStreamSynchronize);
+	return wait_stream(stream);
+}
+
+CUresult cuStreamQuery(CUstream stream)
+{
+	struct sim_point *points;
+	CUresult result;
+	size_t count;
+
+	ENTER_CONTEXT(cuStreamQuery);
+	result = sim_points_of(stream, &points, &count);
+	if (result != CUDA_SUCCESS)
+		return result;
+	if (!sim_points_passed(points, count))
+		result = CUDA_ERROR_NOT_READY;
+	free(points);
+	return result == CUDA_SUCCESS ? sim_work_error() : result;
+}
+
+/* ---- capture ---- */
+
+bool sim_is_capturing_any(void)
+{
+	struct sim_queue *queue;
+	bool is_any = false;
+
+	pthread_mutex_lock(&lock);
+	for (queue = queues; queue && !is_any; queue = queue->next)
+		is_any = is_capturing(queue);
+	pthread_mutex_unlock(&lock);
+	return is_any;
+}
+
+CUresult sim_capture_status(CUstream stream, CUstreamCaptureStatus *status)
+{
+	CUresult result = CUDA_SUCCESS;
+	struct sim_queue *queue;
+
+	pthread_mutex_lock(&lock);
+	queue = resolve(stream);
+	if (!queue)
+		result = CUDA_ERROR_INVALID_HANDLE;
+	else if (is_legacy_barred(queue))
+		result = CUDA_ERROR_STREAM_CAPTURE_IMPLICIT;
+	else
+		*status = queue->capture;
+	pthread_mutex_unlock(&lock);
+	return result;
+}
+
+/* Whether this thread must keep from what global captures forbid. */
+CUresult sim_capture_refuse(void)
+{
+	struct sim_queue *queue;
+
+	pthread_mutex_lock(&lock);
+	for (queue = queues; queue; queue = queue->next)
+		if (is_capturing(queue))
+			queue->capture = CU_STREAM_CAPTURE_STATUS_INVALIDATED;
+	pthread_mutex_unlock(&lock);
+	return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+}
+
+CUresult cuStreamIsCapturing(CUstream stream, CUstreamCaptureStatus *status)
+{
+	ENTER_CONTEXT(cuStreamIsCapturing);
+	if (!status)
+		return CUDA_ERROR_INVALID_VALUE;
+	return sim_capture_status(stream, status);
+}
+
+CUresult cuStreamBeginCapture_v2(CUstream stream, CUstreamCaptureMode mode)
+{
+	CUresult result = CUDA_SUCCESS;
+	struct sim_queue *queue;
+
+	ENTER_CONTEXT(cuStreamBeginCapture_v2);
+	if ((unsigned int)mode > CU_STREAM_CAPTURE_MODE_RELAXED)
+		return CUDA_ERROR_INVALID_VALUE;
+	pthread_mutex_lock(&lock);
+	queue = resolve(stream);
+	if (!queue)
+		result = CUDA_ERROR_INVALID_HANDLE;
+	else if (queue->ordering == LEGACY)
+		result = CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+	else if (is_capturing(queue))
+		result = CUDA_ERROR_INVALID_VALUE;
+	else
+		queue->capture = CU_STREAM_CAPTURE_STATUS_ACTIVE;
+	if (result == CUDA_SUCCESS)
+		queue->capture_mode = mode;
+	pthread_mutex_unlock(&lock);
+	return result;
+}
+
+CUresult cuStreamEndCapture(CUstream stream, CUgraph *graph)
+{
+	CUresult result = CUDA_SUCCESS;
+	struct sim_queue *queue;
+
+	ENTER_CONTEXT(cuStreamEndCapture);
+	if (!graph)
+		return CUDA_ERROR_INVALID_VALUE;
+	*graph = NULL;
+	pthread_mutex_lock(&lock);
+	queue = resolve(stream);
+	if (!queue || !is_capturing(queue))
+		result = CUDA_ERROR_INVALID_VALUE;
+	else if (queue->capture == CU_STREAM_CAPTURE_STATUS_INVALIDATED)
+		result = CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
+	if (queue)
+		queue->capture = CU_STREAM_CAPTURE_STATUS_NONE;
+	pthread_mutex_unlock(&lock);
+	if (result != CUDA_SUCCESS)
+		return result;
+	*graph = calloc(1, sizeof(**graph));
+	return *graph ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+CUresult cuGraphDestroy(CUgraph graph)
+{
+	ENTER(cuGraphDestroy);
+	if (!graph)
+		return CUDA_ERROR_INVALID_VALUE;
+	free(graph);
+	return CUDA_SUCCESS;
+}
+
+CUresult cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode *mode)
+{
+	CUstreamCaptureMode before = thread_capture_mode;
+
+	ENTER(cuThreadExchangeStreamCaptureMode);
+	if (!mode || (unsigned int)*mode > CU_STREAM_CAPTURE_MODE_RELAXED)
+		return CUDA_ERROR_INVALID_VALUE;
+	thread_capture_mode = *mode;
+	*mode = before;
+	return CUDA_SUCCESS;
+}

@@ -1,0 +1,80 @@
+/* SPDX-FileCopyrightText: 2026 The poolswitch authors */
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * The simulated GPU's work: queues, each run by a thread, and the order
+ * between them.
+ *
+ * A queue's operations are numbered from 1 and run in order; a point is a
+ * queue and a number, and has passed when the queue is that far. Operations
+ * wait for points of other queues, which are always of earlier submission, so
+ * nothing can wait in a circle. Queues are never freed, and their numbers
+ * only grow: a point stays good for ever.
+ */
+#ifndef DEVICE_SIM_WORK_H
+#define DEVICE_SIM_WORK_H
+
+#include "device/cuda_abi.h"
+
+#include <stdbool.h>
+
+struct sim_queue;
+
+struct sim_point {
+	struct sim_queue *queue;
+	uint64_t number;
+};
+
+/* The first member of what is submitted. */
+struct sim_op {
+	/* Does the work, on the queue's thread. */
+	CUresult (*run)(struct sim_op *op);
+	/* Frees what it holds besides its memory; may be NULL. Also called
+	 * for what never ran. */
+	void (*done)(struct sim_op *op);
+
+	/* The queue's own. */
+	struct sim_op *next;
+	uint64_t number;
+	struct sim_point *waits;
+	size_t wait_count;
+};
+
+/* Zeroed; NULL without memory. @bytes: of the whole struct. */
+void *sim_op_new(size_t bytes, CUresult (*run)(struct sim_op *op));
+
+/* Takes the operation over, whatever the result. On a capturing stream it
+ * becomes part of the graph, which this GPU cannot launch. */
+CUresult sim_submit(CUstream stream, struct sim_op *op);
+/* The same, behind these points too. */
+CUresult sim_submit_behind(CUstream stream, struct sim_op *op,
+			   const struct sim_point *points, size_t count);
+/* And waits for it. */
+CUresult sim_submit_and_wait(CUstream stream, struct sim_op *op);
+
+/* What the work submitted so far on a stream, or on all (sim_points_of_all)
+ * comes to; the caller frees the array. */
+CUresult sim_points_of(CUstream stream, struct sim_point **points_out,
+		       size_t *count_out);
+CUresult sim_points_of_all(struct sim_point **points_out, size_t *count_out);
+
+bool sim_points_passed(const struct sim_point *points, size_t count);
+/* Returns the context's error, if there is one by then. */
+CUresult sim_points_wait(const struct sim_point *points, size_t count);
+
+/* Of the streams that capture, any and this one. */
+bool sim_is_capturing_any(void);
+CUresult sim_capture_status(CUstream stream, CUstreamCaptureStatus *status);
+/* A call that is not allowed while a stream captures spoils the captures. */
+CUresult sim_capture_refuse(void);
+
+/* The context's error: a failed operation's, for good. */
+CUresult sim_work_error(void);
+void sim_work_clear_error(void);
+
+/* True when operations must end early: the GPU is lost, the context ends. */
+bool sim_work_is_ending(void);
+/* Ends and waits for all work; streams become invalid. */
+void sim_work_end(void);
+
+#endif /* DEVICE_SIM_WORK_H */
