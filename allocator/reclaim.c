@@ -409,19 +409,34 @@ static enum ps_status give_all_back(struct al_allocator *al)
 	return status;
 }
 
+/*
+ * Makes all memory free for every stream. A page that a late block keeps from
+ * being empty goes home to its stream only when that block is back, so this
+ * may take several rounds. Memory bound to one stream comes last: it stays
+ * with its stream, and nobody could tell that its work is done.
+ */
+static enum ps_status settle_all(struct al_allocator *al)
+{
+	const struct theft bound = { .stream = AL_STREAM_NONE, .bound = true };
+	enum ps_status status;
+
+	do {
+		status = settle(al);
+		if (status != PS_OK)
+			return status;
+	} while (al_reclaim_steal(al));
+	steal(al, &bound);
+	return settle(al);
+}
+
 enum ps_status al_clear(struct al_allocator *al)
 {
-	const struct theft theft = { .stream = AL_STREAM_NONE, .bound = true };
 	enum ps_status status = refuse_live(al);
 
+	if (status == PS_OK)
+		status = settle_all(al);
 	if (status != PS_OK)
 		return status;
-	scavenge(al);
-	steal(al, &theft);
-	status = settle(al);
-	if (status != PS_OK)
-		return status;
-	scavenge(al);
 	al_mover_begin(al);
 	status = give_all_back(al);
 	al_mover_end(al);

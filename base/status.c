@@ -108,14 +108,18 @@ enum ps_status bs_fail_prefix(enum ps_status status, const char *format, ...)
 	int saved = errno;
 	char before[DETAIL_BYTES];
 	va_list args;
-	size_t used;
+	size_t used, room;
 
 	memcpy(before, detail, sizeof(before));
 	va_start(args, format);
 	vsnprintf(detail, sizeof(detail), format, args);
 	va_end(args);
 	used = strlen(detail);
-	snprintf(detail + used, sizeof(detail) - used, ": %s", before);
+	room = sizeof(detail) - used - 1;
+	if (room > 2) {
+		strcpy(detail + used, ": ");
+		strncat(detail, before, room - 2);
+	}
 	errno = saved;
 	return status;
 }

@@ -1,0 +1,375 @@
+/* SPDX-FileCopyrightText: 2026 The poolswitch authors */
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* The allocator in pretend time: who may have a freed block, and when. */
+#include "allocator/allocator.h"
+
+#include "tests/support/harness.h"
+#include "tests/support/pretend.h"
+
+#define MIB (1024ull * 1024)
+#define NONE AL_STREAM_NONE
+
+static struct tp_world world;
+
+static int set_up(void **state)
+{
+	(void)state;
+	tp_init(&world, 1, 1);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	tp_done(&world);
+	return 0;
+}
+
+/*
+ * The room is one segment of 2 MiB. A block of more than half of it can only
+ * be had where the first one was.
+ */
+#define MOST (2 * MIB - 32 * 1024)
+
+static bool can_alloc(uint64_t bytes, uint64_t stream)
+{
+	uint64_t offset;
+
+	if (al_alloc(world.al, bytes, stream, &offset) != PS_OK)
+		return false;
+	tp_free(&world, offset, stream);
+	return true;
+}
+
+/* What is freed on @freer while work runs on @busy comes back for @next only
+ * by waiting; that it waited is seen in the counter of waits. */
+static void free_then_alloc(uint64_t bytes, uint64_t freer, uint64_t busy,
+			    uint64_t next)
+{
+	uint64_t offset = tp_alloc(&world, bytes, freer);
+
+	tp_submit(&world, busy);
+	tp_free(&world, offset, freer);
+	offset = tp_alloc(&world, bytes, next);
+	tp_free(&world, offset, next);
+}
+
+static void test_stream_same_reuses_without_a_fence(void **state)
+{
+	struct ps_mem_stats stats = { .struct_size = sizeof(stats) };
+
+	(void)state;
+	world.waiting_forbidden = true;
+	free_then_alloc(MOST, 1, 1, 1);
+	al_get_stats(world.al, &stats);
+	assert_int_equal(stats.fences, 0);
+}
+
+static void test_stream_other_waits_for_large(void **state)
+{
+	(void)state;
+	free_then_alloc(MOST, 1, 1, 2);
+	assert_int_equal(world.waits, 1);
+	assert_int_equal(atomic_load(&world.done[1]), 1);
+}
+
+static void test_stream_other_needs_no_wait_once_passed(void **state)
+{
+	uint64_t offset = tp_alloc(&world, MOST, 1);
+
+	(void)state;
+	tp_submit(&world, 1);
+	tp_free(&world, offset, 1);
+	tp_finish(&world, 1);
+	world.waiting_forbidden = true;
+	assert_true(can_alloc(MOST, 2));
+}
+
+static void test_stream_other_waits_for_small(void **state)
+{
+	uint64_t blocks[64];
+
+	(void)state;
+	for (unsigned int i = 0; i < 64; i++)
+		blocks[i] = tp_alloc(&world, 32 * 1024, 1);
+	tp_submit(&world, 1);
+	for (unsigned int i = 0; i < 64; i++)
+		tp_free(&world, blocks[i], 1);
+	blocks[0] = tp_alloc(&world, 32 * 1024, 2);
+	assert_int_equal(atomic_load(&world.done[1]), 1);
+	tp_free(&world, blocks[0], 2);
+}
+
+/* A free without a stream is fenced against every stream. */
+static void test_stream_none_waits_for_each(void **state)
+{
+	(void)state;
+	for (uint64_t busy = 0; busy < TP_STREAMS; busy++) {
+		free_then_alloc(MOST, NONE, busy, NONE);
+		assert_int_equal(atomic_load(&world.done[busy]),
+				 atomic_load(&world.submitted[busy]));
+	}
+	assert_true(world.waits >= TP_STREAMS);
+}
+
+static void test_stream_none_small_waits_for_each(void **state)
+{
+	(void)state;
+	for (uint64_t busy = 0; busy < TP_STREAMS; busy++) {
+		uint64_t all[2];
+
+		/* One page of two blocks is all there is. */
+		all[0] = tp_alloc(&world, 1 * MIB, NONE);
+		all[1] = tp_alloc(&world, 1 * MIB, NONE);
+		tp_submit(&world, busy);
+		tp_free(&world, all[0], NONE);
+		all[0] = tp_alloc(&world, 1 * MIB, 3);
+		assert_int_equal(atomic_load(&world.done[busy]),
+				 atomic_load(&world.submitted[busy]));
+		tp_free(&world, all[0], 3);
+		tp_free(&world, all[1], NONE);
+	}
+}
+
+static void test_stream_block_freed_elsewhere_waits_there(void **state)
+{
+	uint64_t offset = tp_alloc(&world, 1 * MIB, 1);
+	uint64_t rest = tp_alloc(&world, 1 * MIB, 1);
+
+	(void)state;
+	tp_submit(&world, 1);
+	tp_submit(&world, 2);
+	tp_free(&world, offset, 2);
+	offset = tp_alloc(&world, 1 * MIB, 1);
+	assert_int_equal(atomic_load(&world.done[2]), 1);
+	assert_int_equal(atomic_load(&world.done[1]), 0);
+	tp_free(&world, offset, 1);
+	tp_free(&world, rest, 1);
+}
+
+static void test_record_stream_small_comes_back_when_all_are_done(void **state)
+{
+	uint64_t offset = tp_alloc(&world, 1 * MIB, 1);
+	uint64_t rest = tp_alloc(&world, 1 * MIB, 1);
+
+	(void)state;
+	th_assert_ok(al_record_stream(world.al, offset, 2));
+	th_assert_ok(al_record_stream(world.al, offset, 3));
+	th_assert_ok(al_record_stream(world.al, offset, 3));
+	tp_submit(&world, 2);
+	tp_submit(&world, 3);
+	tp_submit(&world, 4);
+	tp_free(&world, offset, 1);
+	offset = tp_alloc(&world, 1 * MIB, 1);
+	assert_int_equal(atomic_load(&world.done[2]), 1);
+	assert_int_equal(atomic_load(&world.done[3]), 1);
+	assert_int_equal(atomic_load(&world.done[4]), 0);
+	tp_free(&world, offset, 1);
+	tp_free(&world, rest, 1);
+}
+
+static void test_record_stream_large_comes_back_when_all_are_done(void **state)
+{
+	uint64_t offset = tp_alloc(&world, MOST, 1);
+
+	(void)state;
+	th_assert_ok(al_record_stream(world.al, offset, 2));
+	th_assert_ok(al_record_stream(world.al, offset, 3));
+	tp_submit(&world, 2);
+	tp_submit(&world, 3);
+	tp_free(&world, offset, 1);
+	offset = tp_alloc(&world, MOST, 1);
+	assert_int_equal(atomic_load(&world.done[2]), 1);
+	assert_int_equal(atomic_load(&world.done[3]), 1);
+	tp_free(&world, offset, 1);
+}
+
+static void test_record_stream_ends_with_the_block(void **state)
+{
+	uint64_t offset = tp_alloc(&world, MOST, 1);
+
+	(void)state;
+	th_assert_ok(al_record_stream(world.al, offset, 2));
+	tp_free(&world, offset, 1);
+	offset = tp_alloc(&world, MOST, 1);
+	tp_submit(&world, 2);
+	tp_free(&world, offset, 1);
+	world.waiting_forbidden = true;
+	assert_true(can_alloc(MOST, 1));
+}
+
+static void test_capture_holds_back_until_it_ends(void **state)
+{
+	uint64_t offset = tp_alloc(&world, MOST, 1);
+
+	(void)state;
+	world.capturing = true;
+	tp_free(&world, offset, NONE);
+	assert_false(can_alloc(MOST, 1));
+	world.capturing = false;
+	assert_true(can_alloc(MOST, 1));
+}
+
+static void test_lost_device_keeps_what_is_fenced(void **state)
+{
+	uint64_t offset = tp_alloc(&world, MOST, 1);
+
+	(void)state;
+	tp_submit(&world, 2);
+	tp_free(&world, offset, NONE);
+	world.lost = true;
+	th_assert_status(al_alloc(world.al, MOST, 1, &offset),
+			 PS_OUT_OF_MEMORY);
+	world.lost = false;
+	assert_true(can_alloc(MOST, 1));
+}
+
+static void test_lost_device_while_waiting_is_said(void **state)
+{
+	uint64_t offset = tp_alloc(&world, MOST, 1), released;
+
+	(void)state;
+	tp_submit(&world, 2);
+	tp_free(&world, offset, NONE);
+	th_assert_ok(al_trim(world.al, 0, &released));
+	world.lost = true;
+	th_assert_status(al_alloc(world.al, MOST, 1, &offset), PS_DEVICE_LOST);
+	world.lost = false;
+}
+
+/* The handle of a destroyed stream comes back as another stream. */
+static void test_drop_stream_fences_what_it_kept(void **state)
+{
+	uint64_t offset = tp_alloc(&world, MOST, 1);
+
+	(void)state;
+	tp_submit(&world, 1);
+	tp_free(&world, offset, 1);
+	th_assert_ok(al_drop_stream(world.al, 1));
+	offset = tp_alloc(&world, MOST, 1);
+	assert_int_equal(world.waits, 1);
+	tp_free(&world, offset, 1);
+}
+
+static void test_drop_stream_fences_free_blocks_of_pages(void **state)
+{
+	uint64_t offset = tp_alloc(&world, 1 * MIB, 1);
+	uint64_t rest = tp_alloc(&world, 1 * MIB, 1);
+
+	(void)state;
+	tp_submit(&world, 1);
+	tp_free(&world, offset, 1);
+	th_assert_ok(al_drop_stream(world.al, 1));
+	offset = tp_alloc(&world, 1 * MIB, 1);
+	assert_int_equal(world.waits, 1);
+	tp_free(&world, offset, 1);
+	tp_free(&world, rest, 1);
+}
+
+/* A fence on the handle would now be another stream's. */
+static void test_drop_stream_widens_recorded_uses(void **state)
+{
+	uint64_t offset = tp_alloc(&world, MOST, 1);
+
+	(void)state;
+	th_assert_ok(al_record_stream(world.al, offset, 2));
+	th_assert_ok(al_drop_stream(world.al, 2));
+	tp_submit(&world, 5);
+	tp_free(&world, offset, 1);
+	offset = tp_alloc(&world, MOST, 1);
+	assert_int_equal(atomic_load(&world.done[5]), 1);
+	tp_free(&world, offset, 1);
+}
+
+static void test_drop_stream_none_is_refused(void **state)
+{
+	(void)state;
+	th_assert_status(al_drop_stream(world.al, NONE), PS_INVALID_ARGUMENT);
+}
+
+static void test_bound_room_serves_its_stream_only(void **state)
+{
+	uint64_t offset;
+
+	(void)state;
+	world.homes[0] = 3;
+	th_assert_status(al_alloc(world.al, MOST, 1, &offset),
+			 PS_OUT_OF_MEMORY);
+	th_assert_status(al_alloc(world.al, MOST, NONE, &offset),
+			 PS_OUT_OF_MEMORY);
+	offset = tp_alloc(&world, MOST, 3);
+	tp_free(&world, offset, NONE);
+	th_assert_status(al_alloc(world.al, MOST, 1, &offset),
+			 PS_OUT_OF_MEMORY);
+	assert_true(can_alloc(MOST, 3));
+}
+
+static void test_bound_room_freed_elsewhere_waits(void **state)
+{
+	uint64_t offset;
+
+	(void)state;
+	world.homes[0] = 3;
+	offset = tp_alloc(&world, MOST, 3);
+	tp_submit(&world, 4);
+	tp_free(&world, offset, 4);
+	offset = tp_alloc(&world, MOST, 3);
+	assert_int_equal(atomic_load(&world.done[4]), 1);
+	tp_free(&world, offset, 3);
+}
+
+static void test_bound_room_is_waited_for_by_clear(void **state)
+{
+	uint64_t offset;
+
+	(void)state;
+	world.homes[0] = 3;
+	offset = tp_alloc(&world, MOST, 3);
+	tp_submit(&world, 3);
+	tp_free(&world, offset, 3);
+	th_assert_ok(al_clear(world.al));
+	assert_int_equal(atomic_load(&world.done[3]), 1);
+}
+
+/* Many plain frees need few fences. */
+static void test_fence_serves_many_frees(void **state)
+{
+	struct ps_mem_stats stats = { .struct_size = sizeof(stats) };
+
+	(void)state;
+	for (unsigned int i = 0; i < 100000; i++)
+		tp_free(&world, tp_alloc(&world, 512, NONE), NONE);
+	al_get_stats(world.al, &stats);
+	assert_true(stats.fences > 0);
+	assert_true(stats.fences <= 100000 / 1000);
+	assert_int_equal(stats.fence_waits, 0);
+}
+
+#define T(name) TH_TEST_SETUP(name, set_up, tear_down)
+
+static const struct th_test tests[] = {
+	T(test_stream_same_reuses_without_a_fence),
+	T(test_stream_other_waits_for_large),
+	T(test_stream_other_needs_no_wait_once_passed),
+	T(test_stream_other_waits_for_small),
+	T(test_stream_none_waits_for_each),
+	T(test_stream_none_small_waits_for_each),
+	T(test_stream_block_freed_elsewhere_waits_there),
+	T(test_record_stream_small_comes_back_when_all_are_done),
+	T(test_record_stream_large_comes_back_when_all_are_done),
+	T(test_record_stream_ends_with_the_block),
+	T(test_capture_holds_back_until_it_ends),
+	T(test_lost_device_keeps_what_is_fenced),
+	T(test_lost_device_while_waiting_is_said),
+	T(test_drop_stream_fences_what_it_kept),
+	T(test_drop_stream_fences_free_blocks_of_pages),
+	T(test_drop_stream_widens_recorded_uses),
+	T(test_drop_stream_none_is_refused),
+	T(test_bound_room_serves_its_stream_only),
+	T(test_bound_room_freed_elsewhere_waits),
+	T(test_bound_room_is_waited_for_by_clear),
+	T(test_fence_serves_many_frees),
+};
+
+TH_MAIN("allocator_streams", tests)
