@@ -208,6 +208,7 @@ void al_page_give(struct al_shard *shard, struct al_range *page,
 	struct al_heap *heap = al_heap_of(page);
 	bool was_full = page->free == 0;
 
+	(void)shard; /* for the assertion */
 	assert(heap->shard == shard);
 	page->free |= 1ull << index;
 	if (was_full)
