@@ -70,7 +70,7 @@ for name in include/poolswitch.h share/man/man3/ps_alloc_shared.3; do
 done
 
 ninja -C "$build" uninstall >"$work/log"
-left=$(find "$DESTDIR" ! -type d)
+left=$(find "$work" -path "$DESTDIR/*" ! -type d)
 [ -z "$left" ] || {
 	echo "left behind by uninstall:"
 	echo "$left"

@@ -21,6 +21,7 @@ import sys
 # theirs, or the library.
 PACKED = ["tests/gpu", "tests/process", "bench", "demo", "examples", "lib",
           "device"]
+DATA = (".ptx", ".safetensors")  # what programs load from beside them
 CARRIED = ("libcmocka.so", "libjansson.so")
 PACK_LIMIT = 40 << 20
 TIMEOUT_S = {"test": 300, "bench": 570}
@@ -139,7 +140,8 @@ def pack(folder, target):
     size = 0
     for part in PACKED:
         for path in sorted((folder / part).rglob("*")):
-            wanted = is_program(path) or path.is_symlink()
+            wanted = (is_program(path) or path.is_symlink()
+                      or path.suffix in DATA)
             if not wanted or ".p" in {each.suffix for each in path.parents}:
                 continue
             copy = target / path.relative_to(folder)
@@ -148,7 +150,8 @@ def pack(folder, target):
             if path.is_symlink():
                 continue
             size += path.stat().st_size
-            for name, library in libraries_of(path):
+            libraries = libraries_of(path) if is_program(path) else []
+            for name, library in libraries:
                 (target / "libs").mkdir(exist_ok=True)
                 shutil.copy(library, target / "libs" / name)
     print(f"gpu: packed {size >> 10} KiB into {target}; there: "
