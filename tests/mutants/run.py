@@ -154,6 +154,7 @@ class Build:
             raise Broken(f"there is no test {mutant['test']}")
         if key in self.passed:
             return
+        self.try_build(mutant["test"])  # the last one was another mutant
         status = self.status_of(mutant)
         if status != 0:
             raise Broken(f"{describe(mutant)} "

@@ -254,17 +254,18 @@ static void test_drop_stream_fences_what_it_kept(void **state)
 
 static void test_drop_stream_fences_free_blocks_of_pages(void **state)
 {
-	uint64_t offset = tp_alloc(&world, 1 * MIB, 1);
-	uint64_t rest = tp_alloc(&world, 1 * MIB, 1);
+	uint64_t blocks[64];
 
 	(void)state;
+	for (unsigned int i = 0; i < 64; i++)
+		blocks[i] = tp_alloc(&world, 32 * 1024, 1);
 	tp_submit(&world, 1);
-	tp_free(&world, offset, 1);
+	tp_free(&world, blocks[5], 1);
 	th_assert_ok(al_drop_stream(world.al, 1));
-	offset = tp_alloc(&world, 1 * MIB, 1);
+	blocks[5] = tp_alloc(&world, 32 * 1024, 1);
 	assert_int_equal(world.waits, 1);
-	tp_free(&world, offset, 1);
-	tp_free(&world, rest, 1);
+	for (unsigned int i = 0; i < 64; i++)
+		tp_free(&world, blocks[i], 1);
 }
 
 /* A fence on the handle would now be another stream's. */
@@ -332,6 +333,20 @@ static void test_bound_room_is_waited_for_by_clear(void **state)
 	assert_int_equal(atomic_load(&world.done[3]), 1);
 }
 
+/* Nobody can tell whether its stream is done with it. */
+static void test_bound_room_is_not_trimmed(void **state)
+{
+	uint64_t offset, released = 1;
+
+	(void)state;
+	world.homes[0] = 3;
+	offset = tp_alloc(&world, MOST, 3);
+	tp_submit(&world, 3);
+	tp_free(&world, offset, 3);
+	th_assert_ok(al_trim(world.al, 0, &released));
+	assert_int_equal(released, 0);
+}
+
 /* Many plain frees need few fences. */
 static void test_fence_serves_many_frees(void **state)
 {
@@ -369,6 +384,7 @@ static const struct th_test tests[] = {
 	T(test_bound_room_serves_its_stream_only),
 	T(test_bound_room_freed_elsewhere_waits),
 	T(test_bound_room_is_waited_for_by_clear),
+	T(test_bound_room_is_not_trimmed),
 	T(test_fence_serves_many_frees),
 };
 
