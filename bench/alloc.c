@@ -1,0 +1,402 @@
+/* SPDX-FileCopyrightText: 2026 The poolswitch authors */
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * How fast is allocation?
+ *   mixed    one thread, 10,000 live blocks of 512 B to 1 GiB, freed in random
+ *            order: what one pair of free and allocate costs
+ *   live     one thread, 1,000 to 1,000,000 live blocks of 512 B to 64 KiB:
+ *            does a pair become slower
+ *   threads  1 to 8 threads, each with its own blocks and stream: do they
+ *            stand in each other's way
+ * The driver's cuMemAllocAsync and cuMemFreeAsync run the same sequences.
+ */
+
+#include "bench/alloc.h"
+
+#include "bench/gpu.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#define MIXED_LARGEST (UINT64_C(1) << 30)
+#define SMALL_LARGEST (UINT64_C(1) << 16)
+#define MIXED_PAIRS 200000u
+#define SMALL_PAIRS 1000000u
+/* The driver's pairs at small sizes: its time is limited. */
+#define DRIVER_PAIRS 100000u
+#define DRIVER_LIVE_MOST 100000u
+#define QUICK_LIVE 1000u
+#define QUICK_PAIRS 2000u
+
+struct setting {
+	struct bn_run *run;
+	double tick_ns;
+};
+
+static void put(struct setting *setting, const char *name, const char *metric,
+		double value, const char *unit, uint64_t samples)
+{
+	const struct bn_figure figure = { .name = name,
+					  .metric = metric,
+					  .value = value,
+					  .unit = unit,
+					  .samples = samples };
+
+	bn_figure(setting->run, &figure);
+}
+
+static void put_cost(struct setting *setting, const char *name,
+		     const struct bn_pair_cost *cost)
+{
+	uint64_t n = cost->samples;
+
+	put(setting, name, "pair median", cost->median_ns, "ns", n);
+	put(setting, name, "pair p99", cost->p99_ns, "ns", n);
+	put(setting, name, "pair p99.9", cost->p999_ns, "ns", n);
+	put(setting, name, "pair max", cost->max_ns, "ns", n);
+	put(setting, name, "pair mean, untimed", cost->mean_ns, "ns", n);
+	put(setting, name, "first pass mean", cost->first_ns, "ns", n);
+}
+
+/* BN_SLOW is an answer: it is printed, and no figure is written. */
+static enum bn_outcome measure_open(const struct bn_subject *subject,
+				    struct setting *setting,
+				    const struct bn_workload *work,
+				    const char *name,
+				    struct bn_pair_cost *cost_out)
+{
+	enum bn_outcome outcome;
+
+	outcome = bn_pair_measure(subject, work, setting->tick_ns, cost_out);
+	if (outcome == BN_DONE)
+		put_cost(setting, name, cost_out);
+	if (outcome == BN_SLOW)
+		printf("  %-44s not measured: a pass takes over 6 s\n", name);
+	if (outcome == BN_FAILED)
+		bn_complain("%s", name);
+	return outcome;
+}
+
+static enum bn_outcome measure(const struct bn_subject *subject,
+			       struct setting *setting,
+			       const struct bn_workload *work, const char *name,
+			       struct bn_pair_cost *cost_out)
+{
+	enum bn_outcome outcome;
+
+	if (!subject->open()) {
+		bn_complain("%s", subject->name);
+		return BN_FAILED;
+	}
+	outcome = measure_open(subject, setting, work, name, cost_out);
+	subject->close();
+	return outcome;
+}
+
+/* ---- mixed ---- */
+
+static void judge_mixed(struct setting *setting, const char *name,
+			const struct bn_pair_cost *cost)
+{
+	struct bn_figure figure = { .name = name,
+				    .metric = "pair median",
+				    .value = cost->median_ns,
+				    .unit = "ns",
+				    .samples = cost->samples };
+
+	bn_target_most(setting->run, &figure, 60);
+	figure.metric = "pair p99.9";
+	figure.value = cost->p999_ns;
+	bn_target_most(setting->run, &figure, 1000);
+}
+
+/* The driver's time as a multiple of ours. */
+static void compare_mixed(struct setting *setting, const char *name,
+			  const struct bn_pair_cost *ours,
+			  const struct bn_pair_cost *driver)
+{
+	struct bn_figure figure = { .name = name,
+				    .metric = "faster, by median",
+				    .value =
+					    driver->median_ns / ours->median_ns,
+				    .unit = "times",
+				    .samples = ours->samples,
+				    .baseline = bn_subject_driver.name };
+
+	bn_figure(setting->run, &figure);
+	bn_target_least(setting->run, &figure, 8);
+	figure.metric = "faster, by mean";
+	figure.value = driver->mean_ns / ours->mean_ns;
+	bn_figure(setting->run, &figure);
+	bn_target_least(setting->run, &figure, 8);
+}
+
+static bool run_mixed_with(struct setting *setting,
+			   const struct bn_workload *work)
+{
+	static const struct bn_subject *const subjects[] = {
+		&bn_subject_async, &bn_subject_plain, &bn_subject_driver
+	};
+	struct bn_pair_cost cost[3];
+	enum bn_outcome outcome = BN_DONE;
+	char name[3][BN_NAME_BYTES];
+
+	for (unsigned int i = 0; i < 3; i++) {
+		snprintf(name[i], sizeof(name[i]),
+			 "%s, %u live, 512 B to 1 GiB", subjects[i]->name,
+			 work->live);
+		outcome =
+			measure(subjects[i], setting, work, name[i], &cost[i]);
+		if (outcome == BN_FAILED)
+			return false;
+	}
+	for (unsigned int i = 0; i < 2; i++) {
+		judge_mixed(setting, name[i], &cost[i]);
+		if (outcome == BN_DONE)
+			compare_mixed(setting, name[i], &cost[i], &cost[2]);
+	}
+	return true;
+}
+
+static void print_law(const struct bn_workload *work)
+{
+	static const double shares[] = { 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0 };
+
+	printf("  sizes: P(size > s) = sqrt(512 B / s) up to 1 GiB, rounded up "
+	       "to 512 B; these %u\n  sum up to %.2f GiB; bytes at",
+	       work->live, (double)bn_workload_bytes(work) * 0x1p-30);
+	for (unsigned int i = 0; i < sizeof(shares) / sizeof(shares[0]); i++)
+		printf(" %g %%: %llu", shares[i] * 100.0,
+		       (unsigned long long)bn_workload_size_at(work,
+							       shares[i]));
+	printf("\n");
+}
+
+static bool run_mixed(struct setting *setting)
+{
+	const struct bn_options *options = &setting->run->options;
+	uint32_t live = options->quick ? QUICK_LIVE : 10000;
+	uint32_t pairs = options->quick ? QUICK_PAIRS : MIXED_PAIRS;
+	struct bn_workload work;
+	bool ok;
+
+	bn_title("mixed: one thread, %u live blocks, random order, %u pairs",
+		 live, pairs);
+	if (!bn_workload_init(&work, live, pairs, MIXED_LARGEST,
+			      options->seed)) {
+		fprintf(stderr, "bench: no host memory for the workload\n");
+		return false;
+	}
+	print_law(&work);
+	ok = run_mixed_with(setting, &work);
+	bn_workload_done(&work);
+	return ok;
+}
+
+/* ---- live ---- */
+
+static enum bn_outcome run_live_one(struct setting *setting,
+				    const struct bn_subject *subject,
+				    uint32_t live, uint32_t pairs,
+				    double *mean_ns_out)
+{
+	struct bn_pair_cost cost;
+	struct bn_workload work;
+	enum bn_outcome outcome;
+	char name[BN_NAME_BYTES];
+
+	snprintf(name, sizeof(name), "%s, %u live, 512 B to 64 KiB",
+		 subject->name, live);
+	if (!bn_workload_init(&work, live, pairs, SMALL_LARGEST,
+			      setting->run->options.seed))
+		return BN_FAILED;
+	outcome = measure_open(subject, setting, &work, name, &cost);
+	bn_workload_done(&work);
+	if (outcome == BN_DONE)
+		*mean_ns_out = cost.mean_ns;
+	return outcome;
+}
+
+static void judge_live(struct setting *setting, double few_ns, double many_ns)
+{
+	const struct bn_figure figure = {
+		.name = "poolswitch async, 1000000 live, 512 B to 64 KiB",
+		.metric = "mean, of that with 1000",
+		.value = many_ns / few_ns,
+		.unit = "times",
+		.samples = SMALL_PAIRS,
+		.baseline = "poolswitch async, 1000 live, 512 B to 64 KiB",
+	};
+
+	bn_figure(setting->run, &figure);
+	bn_target_most(setting->run, &figure, 4);
+}
+
+static bool run_live_of(struct setting *setting,
+			const struct bn_subject *subject, uint32_t most,
+			uint32_t pairs)
+{
+	enum bn_outcome outcome = BN_DONE;
+	double mean_ns = 0;
+	double few_ns = 0;
+
+	if (!subject->open()) {
+		bn_complain("%s", subject->name);
+		return false;
+	}
+	for (uint32_t live = 1000; live <= most && outcome == BN_DONE;
+	     live *= 10) {
+		outcome = run_live_one(setting, subject, live, pairs, &mean_ns);
+		if (live == 1000)
+			few_ns = mean_ns;
+	}
+	if (outcome == BN_DONE && most == 1000000)
+		judge_live(setting, few_ns, mean_ns);
+	subject->close();
+	return outcome != BN_FAILED;
+}
+
+static bool run_live(struct setting *setting)
+{
+	bool quick = setting->run->options.quick;
+
+	bn_title("live: one thread, sizes 512 B to 64 KiB, growing number of "
+		 "live blocks");
+	return run_live_of(setting, &bn_subject_async,
+			   quick ? QUICK_LIVE : 1000000,
+			   quick ? QUICK_PAIRS : SMALL_PAIRS) &&
+	       run_live_of(setting, &bn_subject_driver,
+			   quick ? QUICK_LIVE : DRIVER_LIVE_MOST,
+			   quick ? QUICK_PAIRS : DRIVER_PAIRS);
+}
+
+/* ---- threads ---- */
+
+static const char *const frees_text[] = {
+	[BN_FREES_OWN] = "own blocks",
+	[BN_FREES_TENTH_HERE] = "a tenth of others, own stream",
+	[BN_FREES_TENTH_THERE] = "a tenth of others, block's stream",
+};
+
+struct threads_case {
+	const struct bn_subject *subject;
+	enum bn_frees frees;
+	bool judged; /* the project promises something */
+};
+
+static const struct threads_case threads_cases[] = {
+	{ &bn_subject_async, BN_FREES_OWN, true },
+	{ &bn_subject_async, BN_FREES_TENTH_HERE, false },
+	{ &bn_subject_async, BN_FREES_TENTH_THERE, false },
+	{ &bn_subject_plain, BN_FREES_OWN, false },
+	{ &bn_subject_driver, BN_FREES_OWN, false },
+	{ &bn_subject_driver, BN_FREES_TENTH_HERE, false },
+};
+
+static enum bn_outcome run_threads_one(struct setting *setting,
+				       const struct threads_case *one,
+				       unsigned int threads, char *name,
+				       double *rate_out)
+{
+	enum bn_outcome outcome;
+	uint64_t pairs;
+
+	snprintf(name, BN_NAME_BYTES, "%s, %u thread%s, %s", one->subject->name,
+		 threads, threads > 1 ? "s" : "", frees_text[one->frees]);
+	outcome = bn_threads_measure(one->subject, threads, one->frees,
+				     &setting->run->options, rate_out, &pairs);
+	if (outcome == BN_DONE)
+		put(setting, name, "throughput", *rate_out * 1e-6, "Mpair/s",
+		    pairs);
+	if (outcome == BN_SLOW)
+		printf("  %-44s not measured: filling takes over 6 s\n", name);
+	return outcome;
+}
+
+static bool run_threads_case(struct setting *setting,
+			     const struct threads_case *one)
+{
+	char name[BN_NAME_BYTES];
+	char alone[BN_NAME_BYTES];
+	struct bn_figure figure = { .name = name,
+				    .metric = "throughput, of 1 thread",
+				    .unit = "times",
+				    .samples = 1,
+				    .baseline = alone };
+	enum bn_outcome outcome;
+	double first;
+	double rate;
+
+	outcome = run_threads_one(setting, one, 1, alone, &first);
+	for (unsigned int threads = 2; threads <= 8 && outcome == BN_DONE;
+	     threads *= 2) {
+		outcome = run_threads_one(setting, one, threads, name, &rate);
+		if (outcome != BN_DONE)
+			break;
+		figure.value = rate / first;
+		bn_figure(setting->run, &figure);
+	}
+	if (outcome == BN_DONE && one->judged)
+		bn_target_least(setting->run, &figure, 5);
+	return outcome != BN_FAILED;
+}
+
+static bool run_threads(struct setting *setting)
+{
+	bool ok = true;
+
+	bn_title("threads: 1,250 live blocks of 512 B to 1 GiB in each");
+	for (unsigned int i = 0;
+	     i < sizeof(threads_cases) / sizeof(threads_cases[0]) && ok; i++) {
+		if (!threads_cases[i].subject->open()) {
+			bn_complain("%s", threads_cases[i].subject->name);
+			return false;
+		}
+		ok = run_threads_case(setting, &threads_cases[i]);
+		threads_cases[i].subject->close();
+	}
+	return ok;
+}
+
+/* ---- */
+
+static bool run_all(struct bn_run *run)
+{
+	struct setting setting = { .run = run, .tick_ns = bn_tick_ns() };
+	double again;
+
+	bn_title("clock");
+	put(&setting, "clock", "timer overhead, not subtracted",
+	    (double)bn_tick_overhead() * setting.tick_ns, "ns", 100001);
+	put(&setting, "clock", "timer step",
+	    (double)bn_tick_step() * setting.tick_ns, "ns", 100001);
+	if (!run_mixed(&setting) || !run_live(&setting) ||
+	    !run_threads(&setting))
+		return false;
+	again = bn_tick_ns();
+	put(&setting, "clock", "drift of the time stamp",
+	    fabs(again / setting.tick_ns - 1.0) * 1e6, "ppm", 1);
+	return true;
+}
+
+int main(int argc, char **argv)
+{
+	struct bn_options options;
+	struct bn_run run;
+	int status;
+	bool ok;
+
+	if (!bn_options_parse(argc, argv, "How fast is allocation?", &options,
+			      &status))
+		return status;
+	if (!bn_run_open("alloc", &options, &run))
+		return EXIT_FAILURE;
+	ok = bn_gpu_open(NULL, NULL);
+	if (!ok)
+		bn_complain("opening the GPU");
+	ok = ok && run_all(&run);
+	bn_gpu_close();
+	status = bn_run_close(&run);
+	return ok ? status : EXIT_FAILURE;
+}

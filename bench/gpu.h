@@ -1,0 +1,54 @@
+/* SPDX-FileCopyrightText: 2026 The poolswitch authors */
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * The GPU as the benchmarks use it beside the library: what programs do
+ * without us (the driver's own pool), streams, and one small kernel. The only
+ * file of this folder that knows CUDA's symbols; device/device.h has the rest.
+ *
+ * False: the reason is in bs_fail_text().
+ */
+#ifndef BENCH_GPU_H
+#define BENCH_GPU_H
+
+#include "device/device.h"
+
+#include <stdbool.h>
+
+struct bn_identity {
+	bool simulated;
+	char gpu[64];
+	char driver[64];
+};
+
+/* Leaves no context behind. */
+bool bn_gpu_identify(struct bn_identity *identity_out);
+
+/* Starts CUDA in this process and makes the device's primary context the
+ * calling thread's. Each of the two steps' time, in ns; NULL: not asked. */
+bool bn_gpu_open(uint64_t *init_ns_out, uint64_t *context_ns_out);
+void bn_gpu_close(void);
+/* Makes the context another thread's too. */
+bool bn_gpu_enter(void);
+/* pre: between bn_gpu_open() and bn_gpu_close(). */
+struct dv_device *bn_gpu_device(void);
+
+/* Non-blocking: not ordered with the default stream. */
+bool bn_stream_new(void **stream_out);
+void bn_stream_free(void *stream);
+bool bn_stream_wait(void *stream);
+
+/* The driver's default memory pool; it keeps what is freed. */
+bool bn_driver_pool_keep(void);
+bool bn_driver_pool_trim(void);
+bool bn_driver_pool_alloc(void *stream, uint64_t bytes, uint64_t *ptr_out);
+bool bn_driver_pool_free(void *stream, uint64_t ptr);
+
+/* The kernel adds one to the first and to the last word of a range. */
+bool bn_touch_load(void);
+bool bn_touch_launch(void *stream, uint64_t ptr, uint64_t bytes);
+/* How long the GPU works on one, alone: median of several, in ns. */
+bool bn_touch_duration(void *stream, uint64_t ptr, uint64_t bytes,
+		       uint64_t *ns_out);
+
+#endif /* BENCH_GPU_H */
