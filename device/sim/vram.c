@@ -36,7 +36,8 @@ struct state {
 };
 
 static char folder[PATH_MAX - 16];
-static struct state *state; /* all but lost: guarded by lock_state() */
+static struct state *state;   /* all but lost: guarded by lock_state() */
+static struct stat vram_info; /* as it was at the start */
 
 static int open_file(const char *name)
 {
@@ -93,6 +94,7 @@ static bool make_state(int fd)
 	bool is_made;
 
 	is_made = vram >= 0 && ftruncate(vram, (off_t)FILE_BYTES) == 0 &&
+		  fstat(vram, &vram_info) == 0 &&
 		  ftruncate(fd, (off_t)sizeof(*state)) == 0;
 	if (vram >= 0)
 		close(vram);
@@ -132,15 +134,8 @@ uint64_t sim_vram_total(void)
 
 void sim_vram_identity(uint64_t *device_out, uint64_t *inode_out)
 {
-	struct stat info = { 0 };
-	int fd = open_vram();
-
-	if (fd >= 0) {
-		fstat(fd, &info);
-		close(fd);
-	}
-	*device_out = info.st_dev;
-	*inode_out = info.st_ino;
+	*device_out = vram_info.st_dev;
+	*inode_out = vram_info.st_ino;
 }
 
 static struct flock lock_of(const struct sim_range *range, short type)
