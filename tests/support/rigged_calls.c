@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <poll.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -13,9 +14,12 @@
 
 struct th_rig th_rig;
 
+/* Any thread. */
 static bool fails(enum th_call call)
 {
-	if (th_rig.fail_at[call] == 0 || --th_rig.fail_at[call] > 0)
+	if (th_rig.fail_at[call] <= 0)
+		return false;
+	if (atomic_fetch_sub(&th_rig.fail_at[call], 1) != 1)
 		return false;
 	errno = th_rig.error[call];
 	return true;

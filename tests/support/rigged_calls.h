@@ -26,7 +26,7 @@ enum th_call {
 };
 
 struct th_rig {
-	int fail_at[TH_CALLS]; /* the n-th call from now; 0: none */
+	_Atomic int fail_at[TH_CALLS]; /* the n-th call from now; 0: none */
 	int error[TH_CALLS];
 	size_t most;        /* bytes a message call moves; 0: any */
 	bool no_waiting;    /* poll: the whole timeout passes at once */
