@@ -10,11 +10,6 @@
 
 #include "demo/results.h"
 
-/* Started anew with this first argument, the program is a worker; its socket
- * is this descriptor. */
-#define DM_WORKER_OPTION "--worker"
-#define DM_WORKER_SOCKET 3
-
 enum ps_status dm_controller_run(const struct dm_options *options,
 				 struct dm_results *results_out);
 

@@ -176,12 +176,11 @@ static int show(const struct dm_options *options,
 	return problems.count == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
-/* poolswitch-demo --worker INDEX UUID DATA */
+/* As demo/start.h says. */
 static int be_worker(char **argv)
 {
-	return dm_worker_main(DM_WORKER_SOCKET,
-			      (uint32_t)strtoul(argv[2], NULL, 10), argv[3],
-			      argv[4]);
+	return dm_worker_main(atoi(argv[2]), (uint32_t)atoi(argv[3]), argv[4],
+			      argv[5]);
 }
 
 int main(int argc, char **argv)
@@ -191,7 +190,7 @@ int main(int argc, char **argv)
 	char folder[PATH_MAX];
 	enum ps_status status;
 
-	if (argc == 5 && strcmp(argv[1], DM_WORKER_OPTION) == 0)
+	if (argc == 6 && strcmp(argv[1], DM_WORKER_OPTION) == 0)
 		return be_worker(argv);
 	parse_options(argc, argv, &options);
 	status = dm_own_folder(folder, sizeof(folder));

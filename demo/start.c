@@ -17,9 +17,10 @@
 #include <unistd.h>
 
 #include "base/status.h"
-#include "demo/controller.h"
 
 #define SELF "/proc/self/exe"
+
+#define WORKER_SOCKET 3 /* in the worker */
 
 /* ---- workers ---- */
 
@@ -30,7 +31,7 @@ static enum ps_status spawn(int socket, char **argv, pid_t *pid_out)
 
 	if (error == 0)
 		error = posix_spawn_file_actions_adddup2(&actions, socket,
-							 DM_WORKER_SOCKET);
+							 WORKER_SOCKET);
 	if (error == 0)
 		error = posix_spawn(pid_out, SELF, &actions, NULL, argv,
 				    environ);
@@ -43,22 +44,27 @@ enum ps_status dm_worker_start(struct dm_worker *worker, uint32_t index,
 			       const char *uuid, const char *data)
 {
 	char number[16];
-	char *argv[] = { (char *)"poolswitch-demo",
-			 (char *)DM_WORKER_OPTION,
-			 number,
-			 (char *)uuid,
-			 (char *)data,
-			 NULL };
+	char end[16];
+	char *argv[] = {
+		(char *)"poolswitch-demo",
+		(char *)DM_WORKER_OPTION,
+		end,
+		number,
+		(char *)uuid,
+		(char *)data,
+		NULL,
+	};
 	enum ps_status status;
 	int pair[2];
 	int high;
 
 	snprintf(number, sizeof(number), "%u", index);
+	snprintf(end, sizeof(end), "%d", WORKER_SOCKET);
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
 		return bs_fail_errno("cannot make a socket pair");
 	/* Not the worker's number: a dup2 onto itself would stay
 	 * close-on-exec. */
-	high = fcntl(pair[1], F_DUPFD_CLOEXEC, DM_WORKER_SOCKET + 1);
+	high = fcntl(pair[1], F_DUPFD_CLOEXEC, WORKER_SOCKET + 1);
 	close(pair[1]);
 	if (high < 0) {
 		status = bs_fail_errno("cannot duplicate a socket");

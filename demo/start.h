@@ -12,6 +12,9 @@
 
 #include "demo/demo.h"
 
+/* poolswitch-demo --worker SOCKET INDEX UUID DATA is a worker. */
+#define DM_WORKER_OPTION "--worker"
+
 struct dm_worker {
 	pid_t pid;  /* 0: not running */
 	int socket; /* our end; pre: valid while it runs */
