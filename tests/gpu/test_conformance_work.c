@@ -1,0 +1,649 @@
+/* SPDX-FileCopyrightText: 2026 The poolswitch authors */
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * What the project relies on in the driver: the order of work. On a real GPU
+ * and on the simulated one.
+ */
+#include "tests/support/gpu.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <unistd.h>
+
+#define SEGMENT TH_SEGMENT_BYTES
+
+/* How long something that must not happen is waited for. */
+#define NOT_HAPPENING_MS 50
+
+/* ---- order in and between streams ---- */
+
+static void test_stream_runs_in_order(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	uint32_t words[2] = { 0, 0 };
+	CUdeviceptr address;
+	CUstream stream;
+
+	(void)state;
+	if (!gpu)
+		return;
+	address = th_gpu_segment(gpu);
+	stream = th_gpu_stream(gpu, CU_STREAM_NON_BLOCKING);
+	th_cu(gpu->driver->cuMemsetD32Async(address, 1, 2, stream));
+	th_cu(gpu->driver->cuMemsetD32Async(address + 4, 2, 1, stream));
+	th_cu(gpu->driver->cuMemcpyDtoDAsync_v2(address + 8, address, 8,
+						stream));
+	th_cu(gpu->driver->cuMemcpyDtoHAsync_v2(words, address + 8, 8, stream));
+	th_cu(gpu->driver->cuStreamSynchronize(stream));
+	assert_int_equal(words[0], 1);
+	assert_int_equal(words[1], 2);
+	th_gpu_exit();
+}
+
+/* Work on @second behind blocked work on @first: waits, or does not. */
+static void check_order(const struct th_gpu *gpu, CUstream first,
+			CUstream second, CUresult expected)
+{
+	CUdeviceptr address = th_gpu_segment(gpu);
+	CUevent event = th_gpu_event(gpu);
+
+	th_gpu_block(gpu, first);
+	th_cu(gpu->driver->cuMemsetD32Async(address, 1, 1, second));
+	th_cu(gpu->driver->cuEventRecord(event, second));
+	if (expected == CUDA_SUCCESS)
+		th_cu(gpu->driver->cuEventSynchronize(event));
+	th_cu_is(gpu->driver->cuEventQuery(event), expected);
+	th_gpu_unblock(gpu);
+	th_cu(gpu->driver->cuEventSynchronize(event));
+}
+
+enum which { LEGACY, PER_THREAD, BLOCKING, NON_BLOCKING };
+
+static CUstream stream_of(const struct th_gpu *gpu, enum which which)
+{
+	switch (which) {
+	case LEGACY:
+		return NULL;
+	case PER_THREAD:
+		return CU_STREAM_PER_THREAD;
+	case BLOCKING:
+		return th_gpu_stream(gpu, CU_STREAM_DEFAULT);
+	default:
+		return th_gpu_stream(gpu, CU_STREAM_NON_BLOCKING);
+	}
+}
+
+/* NOT_READY: work on the second waits for blocked work on the first. */
+static void order_in_child(enum which first, enum which second,
+			   CUresult expected)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+
+	if (!gpu)
+		return;
+	check_order(gpu, stream_of(gpu, first), stream_of(gpu, second),
+		    expected);
+	th_gpu_exit();
+}
+
+static void test_legacy_stream_waits_for_blocking_stream(void **state)
+{
+	(void)state;
+	order_in_child(BLOCKING, LEGACY, CUDA_ERROR_NOT_READY);
+}
+
+static void test_legacy_stream_waits_for_per_thread_stream(void **state)
+{
+	(void)state;
+	order_in_child(PER_THREAD, LEGACY, CUDA_ERROR_NOT_READY);
+}
+
+static void test_blocking_stream_waits_for_legacy_stream(void **state)
+{
+	(void)state;
+	order_in_child(LEGACY, BLOCKING, CUDA_ERROR_NOT_READY);
+}
+
+static void test_per_thread_stream_waits_for_legacy_stream(void **state)
+{
+	(void)state;
+	order_in_child(LEGACY, PER_THREAD, CUDA_ERROR_NOT_READY);
+}
+
+static void test_non_blocking_stream_passes_legacy_stream(void **state)
+{
+	(void)state;
+	order_in_child(LEGACY, NON_BLOCKING, CUDA_SUCCESS);
+}
+
+static void test_legacy_stream_passes_non_blocking_stream(void **state)
+{
+	(void)state;
+	order_in_child(NON_BLOCKING, LEGACY, CUDA_SUCCESS);
+}
+
+static void test_two_streams_run_side_by_side(void **state)
+{
+	(void)state;
+	order_in_child(NON_BLOCKING, NON_BLOCKING, CUDA_SUCCESS);
+}
+
+/* ---- events ---- */
+
+static void test_event_passes_behind_its_work(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	CUstream stream;
+	CUevent event;
+
+	(void)state;
+	if (!gpu)
+		return;
+	stream = th_gpu_stream(gpu, CU_STREAM_NON_BLOCKING);
+	event = th_gpu_event(gpu);
+	th_cu(gpu->driver->cuEventQuery(event)); /* never recorded */
+	th_gpu_block(gpu, stream);
+	th_cu(gpu->driver->cuEventRecord(event, stream));
+	th_cu_is(gpu->driver->cuEventQuery(event), CUDA_ERROR_NOT_READY);
+	th_gpu_unblock(gpu);
+	th_cu(gpu->driver->cuEventSynchronize(event));
+	th_cu(gpu->driver->cuEventQuery(event));
+	th_gpu_exit();
+}
+
+static void test_stream_waits_for_event_of_another(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	CUstream second;
+	CUstream first;
+	CUevent event;
+
+	(void)state;
+	if (!gpu)
+		return;
+	first = th_gpu_stream(gpu, CU_STREAM_NON_BLOCKING);
+	second = th_gpu_stream(gpu, CU_STREAM_NON_BLOCKING);
+	event = th_gpu_event(gpu);
+	th_gpu_block(gpu, first);
+	th_cu(gpu->driver->cuEventRecord(event, first));
+	th_cu(gpu->driver->cuStreamWaitEvent(second, event, 0));
+	th_cu_is(gpu->driver->cuStreamQuery(second), CUDA_ERROR_NOT_READY);
+	th_gpu_unblock(gpu);
+	th_cu(gpu->driver->cuStreamSynchronize(second));
+	th_cu(gpu->driver->cuStreamQuery(first));
+	th_gpu_exit();
+}
+
+static void test_event_recorded_again_stands_for_the_new_work(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	CUstream blocked;
+	CUstream idle;
+	CUevent event;
+
+	(void)state;
+	if (!gpu)
+		return;
+	blocked = th_gpu_stream(gpu, CU_STREAM_NON_BLOCKING);
+	idle = th_gpu_stream(gpu, CU_STREAM_NON_BLOCKING);
+	event = th_gpu_event(gpu);
+	th_gpu_block(gpu, blocked);
+	th_cu(gpu->driver->cuEventRecord(event, blocked));
+	th_cu(gpu->driver->cuEventRecord(event, idle));
+	th_cu(gpu->driver->cuEventSynchronize(event));
+	th_cu_is(gpu->driver->cuStreamQuery(blocked), CUDA_ERROR_NOT_READY);
+	th_gpu_unblock(gpu);
+	th_gpu_exit();
+}
+
+static void test_event_of_destroyed_stream_passes(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	CUstream stream;
+	CUevent event;
+
+	(void)state;
+	if (!gpu)
+		return;
+	stream = th_gpu_stream(gpu, CU_STREAM_NON_BLOCKING);
+	event = th_gpu_event(gpu);
+	th_gpu_block(gpu, stream);
+	th_cu(gpu->driver->cuEventRecord(event, stream));
+	th_cu(gpu->driver->cuStreamDestroy_v2(stream));
+	th_cu_is(gpu->driver->cuEventQuery(event), CUDA_ERROR_NOT_READY);
+	th_gpu_unblock(gpu);
+	th_cu(gpu->driver->cuEventSynchronize(event));
+	th_gpu_exit();
+}
+
+static void test_elapsed_time_runs_forward(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	float milliseconds = -1;
+	CUevent start;
+	CUevent end;
+
+	(void)state;
+	if (!gpu)
+		return;
+	th_cu(gpu->driver->cuEventCreate(&start, CU_EVENT_DEFAULT));
+	th_cu(gpu->driver->cuEventCreate(&end, CU_EVENT_DEFAULT));
+	th_cu(gpu->driver->cuEventRecord(start, NULL));
+	th_cu(gpu->driver->cuEventRecord(end, NULL));
+	th_cu(gpu->driver->cuEventSynchronize(end));
+	th_cu(gpu->driver->cuEventElapsedTime(&milliseconds, start, end));
+	assert_true(milliseconds >= 0);
+	th_gpu_exit();
+}
+
+/* ---- an event for the whole context ---- */
+
+/* Skips where the driver is older than 12.5. */
+static void check_context_event(enum which which)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	CUstream stream;
+	CUevent event;
+
+	if (!gpu)
+		return;
+	if (!gpu->driver->cuCtxRecordEvent)
+		th_gpu_exit();
+	stream = stream_of(gpu, which);
+	event = th_gpu_event(gpu);
+	th_gpu_block(gpu, stream);
+	th_cu(gpu->driver->cuCtxRecordEvent(gpu->context, event));
+	th_cu_is(gpu->driver->cuEventQuery(event), CUDA_ERROR_NOT_READY);
+	th_gpu_unblock(gpu);
+	th_cu(gpu->driver->cuEventSynchronize(event));
+	th_cu(gpu->driver->cuStreamQuery(stream));
+	th_gpu_exit();
+}
+
+static void test_context_event_covers_non_blocking_stream(void **state)
+{
+	(void)state;
+	check_context_event(NON_BLOCKING);
+}
+
+static void test_context_event_covers_blocking_stream(void **state)
+{
+	(void)state;
+	check_context_event(BLOCKING);
+}
+
+static void test_context_event_covers_legacy_stream(void **state)
+{
+	(void)state;
+	check_context_event(LEGACY);
+}
+
+static void test_context_event_covers_per_thread_stream(void **state)
+{
+	(void)state;
+	check_context_event(PER_THREAD);
+}
+
+/* What another thread needs, and where it waits until the test is over. */
+struct other_thread {
+	const struct th_gpu *gpu;
+	int ready[2];
+	int over[2];
+};
+
+static void *block_own_stream(void *arg)
+{
+	struct other_thread *other = arg;
+	char byte = 0;
+
+	if (other->gpu->driver->cuCtxSetCurrent(other->gpu->context) ==
+	    CUDA_SUCCESS)
+		th_gpu_block(other->gpu, CU_STREAM_PER_THREAD);
+	assert_int_equal(write(other->ready[1], &byte, 1), 1);
+	assert_int_equal(read(other->over[0], &byte, 1), 1);
+	return NULL;
+}
+
+static void test_context_event_covers_streams_of_other_threads(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	struct other_thread other = { .gpu = gpu };
+	pthread_t thread;
+	CUevent event;
+	char byte;
+
+	(void)state;
+	if (!gpu)
+		return;
+	assert_int_equal(pipe(other.ready) | pipe(other.over), 0);
+	assert_int_equal(
+		pthread_create(&thread, NULL, block_own_stream, &other), 0);
+	assert_int_equal(read(other.ready[0], &byte, 1), 1);
+	event = th_gpu_event(gpu);
+	if (gpu->driver->cuCtxRecordEvent) {
+		th_cu(gpu->driver->cuCtxRecordEvent(gpu->context, event));
+		th_cu_is(gpu->driver->cuEventQuery(event),
+			 CUDA_ERROR_NOT_READY);
+	}
+	th_gpu_unblock(gpu);
+	th_cu(gpu->driver->cuEventSynchronize(event));
+	assert_int_equal(write(other.over[1], &byte, 1), 1);
+	pthread_join(thread, NULL);
+	th_gpu_exit();
+}
+
+/* ---- capture ---- */
+
+static CUstream start_capture(const struct th_gpu *gpu, unsigned int flags)
+{
+	CUstreamCaptureMode relaxed = CU_STREAM_CAPTURE_MODE_RELAXED;
+	CUstream stream = th_gpu_stream(gpu, flags);
+
+	th_cu(gpu->driver->cuStreamBeginCapture_v2(
+		stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
+	/* As every call of device/ does. */
+	th_cu(gpu->driver->cuThreadExchangeStreamCaptureMode(&relaxed));
+	return stream;
+}
+
+static void end_capture(const struct th_gpu *gpu, CUstream stream)
+{
+	CUgraph graph = NULL;
+
+	th_cu(gpu->driver->cuStreamEndCapture(stream, &graph));
+	th_cu(gpu->driver->cuGraphDestroy(graph));
+}
+
+static void test_capture_is_seen_and_ends(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
+	CUstream stream;
+
+	(void)state;
+	if (!gpu)
+		return;
+	stream = start_capture(gpu, CU_STREAM_NON_BLOCKING);
+	th_cu(gpu->driver->cuStreamIsCapturing(stream, &status));
+	assert_int_equal(status, CU_STREAM_CAPTURE_STATUS_ACTIVE);
+	end_capture(gpu, stream);
+	th_cu(gpu->driver->cuStreamIsCapturing(stream, &status));
+	assert_int_equal(status, CU_STREAM_CAPTURE_STATUS_NONE);
+	th_gpu_exit();
+}
+
+static void test_captured_work_does_not_run(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	CUdeviceptr address;
+	CUstream stream;
+
+	(void)state;
+	if (!gpu)
+		return;
+	address = th_gpu_segment(gpu);
+	th_gpu_put(gpu, address, 1);
+	stream = start_capture(gpu, CU_STREAM_NON_BLOCKING);
+	th_cu(gpu->driver->cuMemsetD32Async(address, 2, 1, stream));
+	end_capture(gpu, stream);
+	th_cu(gpu->driver->cuCtxSynchronize());
+	assert_int_equal(th_gpu_get(gpu, address), 1);
+	th_gpu_exit();
+}
+
+static void test_context_event_during_capture_is_refused(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	CUstream stream;
+	CUevent event;
+
+	(void)state;
+	if (!gpu)
+		return;
+	if (!gpu->driver->cuCtxRecordEvent)
+		th_gpu_exit();
+	event = th_gpu_event(gpu);
+	stream = start_capture(gpu, CU_STREAM_NON_BLOCKING);
+	th_cu_is(gpu->driver->cuCtxRecordEvent(gpu->context, event),
+		 CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
+	end_capture(gpu, stream);
+	th_cu(gpu->driver->cuCtxRecordEvent(gpu->context, event));
+	th_cu(gpu->driver->cuEventSynchronize(event));
+	th_gpu_exit();
+}
+
+static void test_capture_of_blocking_stream_bars_the_legacy_one(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	CUstreamCaptureStatus status;
+	CUstream stream;
+
+	(void)state;
+	if (!gpu)
+		return;
+	stream = start_capture(gpu, CU_STREAM_DEFAULT);
+	th_cu_is(gpu->driver->cuStreamIsCapturing(NULL, &status),
+		 CUDA_ERROR_STREAM_CAPTURE_IMPLICIT);
+	end_capture(gpu, stream);
+	th_gpu_exit();
+}
+
+static void test_event_of_another_stream_during_capture_works(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	CUstream capturing;
+	CUstream stream;
+	CUevent event;
+
+	(void)state;
+	if (!gpu)
+		return;
+	stream = th_gpu_stream(gpu, CU_STREAM_NON_BLOCKING);
+	event = th_gpu_event(gpu);
+	capturing = start_capture(gpu, CU_STREAM_NON_BLOCKING);
+	th_cu(gpu->driver->cuEventRecord(event, stream));
+	th_cu(gpu->driver->cuEventSynchronize(event));
+	th_cu(gpu->driver->cuEventQuery(event));
+	end_capture(gpu, capturing);
+	th_gpu_exit();
+}
+
+static void test_mapping_during_capture_works(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	CUdeviceptr address;
+	CUstream stream;
+
+	(void)state;
+	if (!gpu)
+		return;
+	stream = start_capture(gpu, CU_STREAM_NON_BLOCKING);
+	address = th_gpu_segment(gpu);
+	th_cu(gpu->driver->cuMemUnmap(address, SEGMENT));
+	end_capture(gpu, stream);
+	th_gpu_exit();
+}
+
+/* ---- values ---- */
+
+static void test_value_wait_compares_as_asked(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	CUdeviceptr address;
+	CUstream stream;
+
+	(void)state;
+	if (!gpu)
+		return;
+	address = th_gpu_segment(gpu);
+	stream = th_gpu_stream(gpu, CU_STREAM_NON_BLOCKING);
+	th_cu(gpu->driver->cuStreamWriteValue32_v2(stream, address, 6, 0));
+	th_cu(gpu->driver->cuStreamWaitValue32_v2(stream, address, 5,
+						  CU_STREAM_WAIT_VALUE_GEQ));
+	th_cu(gpu->driver->cuStreamWaitValue32_v2(stream, address, 6,
+						  CU_STREAM_WAIT_VALUE_EQ));
+	th_cu(gpu->driver->cuStreamWaitValue32_v2(stream, address, 4,
+						  CU_STREAM_WAIT_VALUE_AND));
+	th_cu(gpu->driver->cuStreamSynchronize(stream));
+	th_cu(gpu->driver->cuStreamWaitValue32_v2(stream, address, 7,
+						  CU_STREAM_WAIT_VALUE_GEQ));
+	th_cu_is(gpu->driver->cuStreamQuery(stream), CUDA_ERROR_NOT_READY);
+	th_gpu_exit();
+}
+
+static void test_value_wait_is_ended_by_another_streams_write(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	CUdeviceptr address;
+	CUstream waiter;
+	CUstream writer;
+
+	(void)state;
+	if (!gpu)
+		return;
+	address = th_gpu_segment(gpu);
+	th_gpu_put(gpu, address, 0);
+	waiter = th_gpu_stream(gpu, CU_STREAM_NON_BLOCKING);
+	writer = th_gpu_stream(gpu, CU_STREAM_NON_BLOCKING);
+	th_cu(gpu->driver->cuStreamWaitValue32_v2(waiter, address, 1,
+						  CU_STREAM_WAIT_VALUE_EQ));
+	th_cu_is(gpu->driver->cuStreamQuery(waiter), CUDA_ERROR_NOT_READY);
+	th_cu(gpu->driver->cuStreamWriteValue32_v2(writer, address, 1, 0));
+	th_cu(gpu->driver->cuStreamSynchronize(waiter));
+	th_gpu_exit();
+}
+
+/* ---- what waits for running work ---- */
+
+struct freeing {
+	const struct th_gpu *gpu;
+	CUdeviceptr address;
+	CUresult result;
+	int done[2];
+};
+
+static void *free_address(void *arg)
+{
+	struct freeing *freeing = arg;
+	const struct dv_driver *driver = freeing->gpu->driver;
+
+	freeing->result = driver->cuCtxSetCurrent(freeing->gpu->context);
+	if (freeing->result == CUDA_SUCCESS)
+		freeing->result = driver->cuMemFree_v2(freeing->address);
+	close(freeing->done[1]);
+	return NULL;
+}
+
+static void test_free_waits_for_running_work(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	struct freeing freeing = { .gpu = gpu };
+	struct pollfd done = { .events = POLLIN };
+	pthread_t thread;
+
+	(void)state;
+	if (!gpu)
+		return;
+	th_cu(gpu->driver->cuMemAlloc_v2(&freeing.address, SEGMENT));
+	th_gpu_block(gpu, th_gpu_stream(gpu, CU_STREAM_NON_BLOCKING));
+	assert_int_equal(pipe(freeing.done), 0);
+	pthread_create(&thread, NULL, free_address, &freeing);
+	done.fd = freeing.done[0];
+	assert_int_equal(poll(&done, 1, NOT_HAPPENING_MS), 0);
+	th_gpu_unblock(gpu);
+	pthread_join(thread, NULL);
+	th_cu(freeing.result);
+	th_gpu_exit();
+}
+
+/* ---- kernels ---- */
+
+static void test_kernel_writes_what_it_was_given(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	CUdeviceptr address;
+	CUfunction poke;
+	CUstream stream;
+
+	(void)state;
+	if (!gpu)
+		return;
+	address = th_gpu_segment(gpu);
+	poke = th_gpu_poke(gpu);
+	stream = th_gpu_stream(gpu, CU_STREAM_NON_BLOCKING);
+	th_gpu_launch_poke(gpu, poke, stream, address, 77);
+	th_cu(gpu->driver->cuStreamSynchronize(stream));
+	assert_int_equal(th_gpu_get(gpu, address), 77);
+	th_gpu_exit();
+}
+
+static void test_kernel_on_unmapped_memory_ends_the_context(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	CUdeviceptr address;
+	CUfunction poke;
+	CUstream stream;
+
+	(void)state;
+	if (!gpu)
+		return;
+	address = th_gpu_segment(gpu);
+	poke = th_gpu_poke(gpu);
+	stream = th_gpu_stream(gpu, CU_STREAM_NON_BLOCKING);
+	th_cu(gpu->driver->cuMemUnmap(address, SEGMENT));
+	th_gpu_launch_poke(gpu, poke, stream, address, 1);
+	th_cu_is(gpu->driver->cuStreamSynchronize(stream),
+		 CUDA_ERROR_ILLEGAL_ADDRESS);
+	th_cu_is(gpu->driver->cuCtxSynchronize(), CUDA_ERROR_ILLEGAL_ADDRESS);
+	th_gpu_exit();
+}
+
+static void test_module_of_garbage_is_refused(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	CUmodule module;
+
+	(void)state;
+	if (!gpu)
+		return;
+	th_cu_fails(gpu->driver->cuModuleLoadData(&module, "no module"));
+	th_cu_is(gpu->driver->cuModuleLoad(&module, "/no/such/file.ptx"),
+		 CUDA_ERROR_FILE_NOT_FOUND);
+	th_gpu_exit();
+}
+
+static const struct th_test tests[] = {
+	TH_TEST(test_stream_runs_in_order),
+	TH_TEST(test_legacy_stream_waits_for_blocking_stream),
+	TH_TEST(test_legacy_stream_waits_for_per_thread_stream),
+	TH_TEST(test_blocking_stream_waits_for_legacy_stream),
+	TH_TEST(test_per_thread_stream_waits_for_legacy_stream),
+	TH_TEST(test_non_blocking_stream_passes_legacy_stream),
+	TH_TEST(test_legacy_stream_passes_non_blocking_stream),
+	TH_TEST(test_two_streams_run_side_by_side),
+	TH_TEST(test_event_passes_behind_its_work),
+	TH_TEST(test_stream_waits_for_event_of_another),
+	TH_TEST(test_event_recorded_again_stands_for_the_new_work),
+	TH_TEST(test_event_of_destroyed_stream_passes),
+	TH_TEST(test_elapsed_time_runs_forward),
+	TH_TEST(test_context_event_covers_non_blocking_stream),
+	TH_TEST(test_context_event_covers_blocking_stream),
+	TH_TEST(test_context_event_covers_legacy_stream),
+	TH_TEST(test_context_event_covers_per_thread_stream),
+	TH_TEST(test_context_event_covers_streams_of_other_threads),
+	TH_TEST(test_capture_is_seen_and_ends),
+	TH_TEST(test_captured_work_does_not_run),
+	TH_TEST(test_context_event_during_capture_is_refused),
+	TH_TEST(test_capture_of_blocking_stream_bars_the_legacy_one),
+	TH_TEST(test_event_of_another_stream_during_capture_works),
+	TH_TEST(test_mapping_during_capture_works),
+	TH_TEST(test_value_wait_compares_as_asked),
+	TH_TEST(test_value_wait_is_ended_by_another_streams_write),
+	TH_TEST(test_free_waits_for_running_work),
+	TH_TEST(test_kernel_writes_what_it_was_given),
+	TH_TEST(test_kernel_on_unmapped_memory_ends_the_context),
+	TH_TEST(test_module_of_garbage_is_refused),
+};
+
+TH_MAIN("conformance_work", tests)
