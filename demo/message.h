@@ -65,6 +65,7 @@ struct dm_labels {
 /* All times in nanoseconds; of several, the median. */
 struct dm_summary {
 	uint64_t addresses[DM_MODELS]; /* of the weights, in this process */
+	uint64_t first_block;          /* address of its first allocation */
 	uint64_t weight_bytes;         /* copied to the GPU by this process */
 	uint64_t input_bytes;          /* likewise */
 	uint64_t attach_ns;            /* receive call to first allocation */

@@ -45,6 +45,20 @@ static void judge_model(const struct dm_results *results, uint32_t worker,
 		    m->address);
 }
 
+/* Two that begin at one address would write over each other. */
+static void judge_blocks(const struct dm_results *results,
+			 struct dm_problems *problems)
+{
+	const struct dm_worker_result *w = results->workers;
+
+	for (uint32_t i = 1; i < DM_WORKERS; i++)
+		if (w[i].summary.first_block == w[0].summary.first_block)
+			add(problems,
+			    "workers 1 and %u allocate from the same "
+			    "0x%" PRIx64,
+			    i + 1, w[0].summary.first_block);
+}
+
 static void judge_worker(const struct dm_results *results, uint32_t worker,
 			 struct dm_problems *problems)
 {
@@ -70,6 +84,7 @@ void dm_results_judge(const struct dm_results *results,
 	problems_out->count = 0;
 	for (uint32_t worker = 0; worker < DM_WORKERS; worker++)
 		judge_worker(results, worker, problems_out);
+	judge_blocks(results, problems_out);
 	for (uint32_t model = 0; model < DM_MODELS; model++)
 		bytes += results->models[model].bytes;
 	if (results->weight_bytes != bytes)
@@ -184,6 +199,24 @@ static void print_address(const struct dm_results *results, uint32_t model,
 	print_row(out, label, cells, same ? "equal" : "DIFFERENT");
 }
 
+static void print_blocks(const struct dm_results *results, FILE *out)
+{
+	struct cell cells[DM_WORKERS];
+	bool same = false;
+
+	for (uint32_t i = 0; i < DM_WORKERS; i++) {
+		uint64_t block = results->workers[i].summary.first_block;
+
+		same = same ||
+		       (i > 0 &&
+			block == results->workers[0].summary.first_block);
+		snprintf(cells[i].text, sizeof(cells[i].text), "0x%" PRIx64,
+			 block);
+	}
+	print_row(out, "address of the first allocation", cells,
+		  same ? "THE SAME" : "apart");
+}
+
 static void print_copies(const struct dm_results *results, FILE *out)
 {
 	struct cell weights[DM_WORKERS];
@@ -259,6 +292,7 @@ void dm_results_print(const struct dm_results *results,
 		print_accuracy(results, i, out);
 	for (uint32_t i = 0; i < DM_MODELS; i++)
 		print_address(results, i, out);
+	print_blocks(results, out);
 	print_copies(results, out);
 	print_times(results, out);
 	fputc('\n', out);
@@ -298,16 +332,17 @@ static json_t *worker_json(const struct dm_results *results, uint32_t worker)
 					  results->models[i].name, "right",
 					  (int)w->right[i], "address",
 					  (json_int_t)s->addresses[i]));
-	return json_pack("{s:o, s:I, s:I, s:b, s:i, s:i, s:I, s:I, s:I, s:I}",
-			 "models", models, "weight_bytes_copied",
-			 (json_int_t)s->weight_bytes, "input_bytes_copied",
-			 (json_int_t)s->input_bytes, "weights_read_only",
-			 (int)s->read_only, "switches", (int)s->switches,
-			 "allocations", (int)s->allocs, "attach_ns",
-			 (json_int_t)s->attach_ns, "allocation_median_ns",
-			 (json_int_t)s->alloc_ns, "switch_submitted_median_ns",
-			 (json_int_t)s->submitted_ns, "switch_done_median_ns",
-			 (json_int_t)s->done_ns);
+	return json_pack(
+		"{s:o, s:I, s:I, s:I, s:b, s:i, s:i, s:I, s:I, s:I, s:I}",
+		"models", models, "first_block", (json_int_t)s->first_block,
+		"weight_bytes_copied", (json_int_t)s->weight_bytes,
+		"input_bytes_copied", (json_int_t)s->input_bytes,
+		"weights_read_only", (int)s->read_only, "switches",
+		(int)s->switches, "allocations", (int)s->allocs, "attach_ns",
+		(json_int_t)s->attach_ns, "allocation_median_ns",
+		(json_int_t)s->alloc_ns, "switch_submitted_median_ns",
+		(json_int_t)s->submitted_ns, "switch_done_median_ns",
+		(json_int_t)s->done_ns);
 }
 
 static json_t *head_json(const struct dm_results *r)

@@ -82,6 +82,7 @@ static enum ps_status attach(struct worker *worker)
 	if (status != PS_OK)
 		return status;
 	worker->summary.attach_ns = dm_now() - start;
+	worker->summary.first_block = (uint64_t)(uintptr_t)block;
 	return ps_mem_free_async(worker->pool, block, worker->gpu.stream);
 }
 

@@ -27,6 +27,7 @@ static int set_up(void **state)
 		results.workers[i] = (struct dm_worker_result){
 			.right = { 582, 588 },
 			.summary = { .addresses = { 0x1000, 0x2000 },
+				     .first_block = 0x5000u + (unsigned int)i,
 				     .switches = 20,
 				     .read_only = 1 },
 		};
@@ -78,6 +79,13 @@ static void test_demo_results_writable_weights_are_wrong(void **state)
 	(void)state;
 	results.workers[1].summary.read_only = 0;
 	expect_problem("worker 2 could write");
+}
+
+static void test_demo_results_same_memory_is_wrong(void **state)
+{
+	(void)state;
+	results.workers[1].summary.first_block = 0x5000;
+	expect_problem("workers 1 and 2 allocate from the same 0x5000");
 }
 
 static void test_demo_results_missing_switch_is_wrong(void **state)
@@ -159,6 +167,7 @@ static const struct th_test tests[] = {
 	TH_TEST_SETUP(test_demo_results_copied_weights_are_wrong, set_up, NULL),
 	TH_TEST_SETUP(test_demo_results_writable_weights_are_wrong, set_up,
 		      NULL),
+	TH_TEST_SETUP(test_demo_results_same_memory_is_wrong, set_up, NULL),
 	TH_TEST_SETUP(test_demo_results_missing_switch_is_wrong, set_up, NULL),
 	TH_TEST_SETUP(test_demo_results_second_copy_is_wrong, set_up, NULL),
 	TH_TEST_SETUP(test_demo_results_other_labels_are_wrong, set_up, NULL),
