@@ -427,7 +427,7 @@ static void test_clear_waits_for_every_stream(void **state)
 {
 	(void)state;
 	for (uint64_t s = 0; s < TP_STREAMS; s++) {
-		uint64_t offset = tp_alloc(&world, 512 << s, s);
+		uint64_t offset = tp_alloc(&world, 512u << s, s);
 
 		tp_submit(&world, s);
 		tp_free(&world, offset, s);
