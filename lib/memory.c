@@ -33,7 +33,18 @@ name_pointer(const struct ps_pool *pool, const void *ptr, enum ps_status status)
 	return bs_fail_prefix(status, "pointer %p", ptr);
 }
 
-/* A call of the allocator about one block; @body sees p and offset. */
+static inline bool is_stream(const void *stream)
+{
+	return __builtin_expect(stream != PS_ANY_STREAM, 1);
+}
+
+static __attribute__((cold)) enum ps_status refuse_stream(void)
+{
+	return bs_fail(PS_INVALID_ARGUMENT,
+		       "PS_ANY_STREAM is no stream: use ps_mem_alloc() and "
+		       "ps_mem_free() for memory that any stream may use");
+}
+
 static inline enum ps_status alloc(struct ps_pool *pool, size_t size,
 				   uint64_t stream, void **ptr_out)
 {
@@ -74,6 +85,8 @@ enum ps_status ps_mem_alloc_async(struct ps_pool *pool, size_t size,
 
 	if (p == NULL)
 		return lb_refuse(pool);
+	if (!is_stream(stream))
+		return refuse_stream();
 	return alloc(p, size, lb_stream_number(stream), ptr_out);
 }
 
@@ -127,6 +140,8 @@ enum ps_status ps_mem_free_async(struct ps_pool *pool, void *ptr, void *stream)
 		return lb_refuse(pool);
 	if (ptr == NULL)
 		return PS_OK;
+	if (!is_stream(stream))
+		return refuse_stream();
 	return free_block(p, ptr, lb_stream_number(stream));
 }
 
@@ -138,6 +153,8 @@ enum ps_status ps_mem_record_stream(struct ps_pool *pool, void *ptr,
 
 	if (p == NULL)
 		return lb_refuse(pool);
+	if (!is_stream(stream))
+		return refuse_stream();
 	if (offset_of(p, ptr) < p->window)
 		status = al_record_stream(p->al, offset_of(p, ptr),
 					  lb_stream_number(stream));
@@ -150,6 +167,8 @@ enum ps_status ps_mem_drop_stream(struct ps_pool *pool, void *stream)
 
 	if (p == NULL)
 		return lb_refuse(pool);
+	if (!is_stream(stream))
+		return refuse_stream();
 	if (lb_stream_is_default(stream))
 		return bs_fail(PS_INVALID_ARGUMENT,
 			       "%p is a default stream, which is never "
