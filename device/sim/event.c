@@ -185,21 +185,29 @@ static CUresult copy_points(CUevent event, struct sim_point **points_out,
 	return result;
 }
 
-CUresult cuEventQuery(CUevent event)
+static CUresult query(CUevent event)
 {
 	struct sim_point *points;
 	CUresult result;
 	size_t count;
 
-	ENTER_CONTEXT(cuEventQuery);
-	if (!event)
-		return CUDA_ERROR_INVALID_HANDLE;
 	result = copy_points(event, &points, &count);
 	if (result != CUDA_SUCCESS)
 		return result;
 	if (!sim_points_passed(points, count))
 		result = CUDA_ERROR_NOT_READY;
 	free(points);
+	return result;
+}
+
+CUresult cuEventQuery(CUevent event)
+{
+	CUresult result;
+
+	ENTER_CONTEXT(cuEventQuery);
+	if (!event)
+		return CUDA_ERROR_INVALID_HANDLE;
+	result = query(event);
 	return result == CUDA_SUCCESS ? sim_work_error() : result;
 }
 
@@ -247,23 +255,32 @@ CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned int flags)
 	return result;
 }
 
+/* Not under this file's lock, which comes behind that of the queues. */
+static CUresult check_stamped(CUevent event)
+{
+	CUresult result;
+
+	pthread_mutex_lock(&lock);
+	result = event->is_recorded ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+	pthread_mutex_unlock(&lock);
+	return result == CUDA_SUCCESS ? query(event) : result;
+}
+
 CUresult cuEventElapsedTime(float *milliseconds, CUevent start, CUevent end)
 {
-	CUresult result = CUDA_SUCCESS;
+	CUresult result;
 
 	ENTER_CONTEXT(cuEventElapsedTime);
 	if (!milliseconds || !start || !end ||
 	    ((start->flags | end->flags) & CU_EVENT_DISABLE_TIMING))
 		return CUDA_ERROR_INVALID_HANDLE;
+	result = check_stamped(start);
+	if (result == CUDA_SUCCESS)
+		result = check_stamped(end);
+	if (result != CUDA_SUCCESS)
+		return result;
 	pthread_mutex_lock(&lock);
-	if (!start->is_recorded || !end->is_recorded)
-		result = CUDA_ERROR_INVALID_HANDLE;
-	else if (!sim_points_passed(start->points, start->point_count) ||
-		 !sim_points_passed(end->points, end->point_count))
-		result = CUDA_ERROR_NOT_READY;
-	else
-		*milliseconds =
-			(float)(end->milliseconds - start->milliseconds);
+	*milliseconds = (float)(end->milliseconds - start->milliseconds);
 	pthread_mutex_unlock(&lock);
-	return result;
+	return CUDA_SUCCESS;
 }

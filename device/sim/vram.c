@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,6 +39,7 @@ struct state {
 static char folder[PATH_MAX - 16];
 static struct state *state;   /* all but lost: guarded by lock_state() */
 static struct stat vram_info; /* as it was at the start */
+static pthread_mutex_t state_mutex = PTHREAD_MUTEX_INITIALIZER;
 
 static int open_file(const char *name)
 {
@@ -52,15 +54,21 @@ static int open_vram(void)
 	return open_file("vram");
 }
 
-/* The lock of the table: -1 on failure, else for unlock_state(). */
+/*
+ * The lock of the table: -1 on failure, else for unlock_state(). The file's
+ * lock keeps other processes out; the mutex this one's threads, in a way that
+ * the thread sanitizer sees.
+ */
 static int lock_state(void)
 {
 	int fd = open_file("state");
 
 	if (fd < 0)
 		return -1;
+	pthread_mutex_lock(&state_mutex);
 	while (flock(fd, LOCK_EX) < 0) {
 		if (errno != EINTR) {
+			pthread_mutex_unlock(&state_mutex);
 			close(fd);
 			return -1;
 		}
@@ -72,6 +80,7 @@ static int lock_state(void)
 static void unlock_state(int fd)
 {
 	flock(fd, LOCK_UN);
+	pthread_mutex_unlock(&state_mutex);
 	close(fd);
 }
 
