@@ -140,6 +140,17 @@ static uint32_t same_access(const struct ip_offer *offer, uint32_t first)
 	return end - first;
 }
 
+/* Both sides look. */
+static enum ps_status check_gpu(const struct ip_hello *hello,
+				const struct ip_offer *offer)
+{
+	if (hello->gpu[0] == '\0' || strcmp(hello->gpu, offer->gpu) == 0)
+		return PS_OK;
+	return bs_fail(PS_WRONG_GPU,
+		       "the pool is on %s, the receiver asked for %s",
+		       offer->gpu, hello->gpu);
+}
+
 static uint32_t sent_in_all(const struct ip_offer *offer)
 {
 	return offer->mode == PS_SHARE_VMM ? offer->count : 0;
@@ -166,10 +177,10 @@ static enum ps_status agree(struct ip_conn *conn, const struct ip_message *msg)
 static enum ps_status check_wishes(const struct ip_hello *hello,
 				   const struct ip_offer *offer)
 {
-	if (hello->gpu[0] && strcmp(hello->gpu, offer->gpu) != 0)
-		return bs_fail(PS_WRONG_GPU,
-			       "the pool is on %s, the receiver asked for %s",
-			       offer->gpu, hello->gpu);
+	enum ps_status status = check_gpu(hello, offer);
+
+	if (status != PS_OK)
+		return status;
 	if (!(hello->modes & 1u << offer->mode))
 		return bs_fail(PS_UNSUPPORTED,
 			       "the pool is shared in mode %u, the receiver "
@@ -343,10 +354,10 @@ void ip_hello_init(struct ip_hello *hello_out)
 static enum ps_status check_asked(const struct ip_hello *hello,
 				  const struct ip_offer *offer)
 {
-	if (hello->gpu[0] && strcmp(hello->gpu, offer->gpu) != 0)
-		return bs_fail(PS_WRONG_GPU,
-			       "the pool is on %s, this process asked for %s",
-			       offer->gpu, hello->gpu);
+	enum ps_status status = check_gpu(hello, offer);
+
+	if (status != PS_OK)
+		return status;
 	if (!(hello->modes & 1u << offer->mode))
 		return bs_fail(PS_PROTOCOL,
 			       "OFFER: mode is %u, HELLO took modes 0x%x",

@@ -285,7 +285,7 @@ static void test_handover_incoherent_offer_is_refused(void **state)
 static void test_handover_offer_on_another_gpu_is_refused(void **state)
 {
 	(void)state;
-	receive_offer(16 + 4, 1, '7', PS_WRONG_GPU, "this process asked for");
+	receive_offer(16 + 4, 1, '7', PS_WRONG_GPU, "the receiver asked for");
 }
 
 static void test_handover_offer_in_unasked_mode_is_refused(void **state)
