@@ -14,9 +14,6 @@
 
 #define SEGMENT TH_SEGMENT_BYTES
 
-/* An address that programs do not use by themselves. */
-#define SOMEWHERE ((CUdeviceptr)0x300000000000)
-
 /* ---- creating ---- */
 
 static void test_granularity_is_2_mib(void **state)
@@ -216,8 +213,8 @@ static void test_reserve_at_free_address_is_there(void **state)
 	(void)state;
 	if (!gpu)
 		return;
-	assert_int_equal(th_gpu_reserve(gpu, (size_t)1 << 40, SOMEWHERE),
-			 SOMEWHERE);
+	assert_int_equal(th_gpu_reserve(gpu, TH_ROOM_BYTES, TH_SOMEWHERE),
+			 TH_SOMEWHERE);
 	th_gpu_exit();
 }
 
@@ -240,7 +237,7 @@ static void test_reserve_at_taken_address_is_elsewhere(void **state)
 static void test_reserve_of_64_tib_works(void **state)
 {
 	const struct th_gpu *gpu = th_gpu_child();
-	const size_t bytes = (size_t)64 << 40;
+	const size_t bytes = TH_MOST_BYTES;
 	CUdeviceptr address;
 
 	(void)state;

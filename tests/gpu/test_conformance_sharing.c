@@ -12,7 +12,6 @@
 #include <unistd.h>
 
 #define SEGMENT TH_SEGMENT_BYTES
-#define SOMEWHERE ((CUdeviceptr)0x300000000000)
 #define VALUE 0x5eedu
 
 /* ---- segments ---- */
@@ -85,9 +84,10 @@ static void test_read_only_importer_kernel_is_stopped(void **state)
 static void map_at_agreed_address(const struct th_gpu *gpu,
 				  CUmemGenericAllocationHandle handle)
 {
-	assert_int_equal(th_gpu_reserve(gpu, SEGMENT, SOMEWHERE), SOMEWHERE);
-	th_cu(gpu->driver->cuMemMap(SOMEWHERE, SEGMENT, 0, handle, 0));
-	th_cu(gpu->driver->cuMemSetAccess(SOMEWHERE, SEGMENT, &gpu->writable,
+	assert_int_equal(th_gpu_reserve(gpu, SEGMENT, TH_SOMEWHERE),
+			 TH_SOMEWHERE);
+	th_cu(gpu->driver->cuMemMap(TH_SOMEWHERE, SEGMENT, 0, handle, 0));
+	th_cu(gpu->driver->cuMemSetAccess(TH_SOMEWHERE, SEGMENT, &gpu->writable,
 					  1));
 }
 
@@ -98,14 +98,14 @@ static void write_at_agreed_address(const struct th_gpu *gpu, int socket)
 	map_at_agreed_address(gpu, handle);
 	th_gpu_send_fd(socket, th_gpu_export(gpu, handle));
 	th_gpu_await(socket);
-	assert_int_equal(th_gpu_get(gpu, SOMEWHERE), VALUE);
+	assert_int_equal(th_gpu_get(gpu, TH_SOMEWHERE), VALUE);
 }
 
 static void write_back_at_agreed_address(const struct th_gpu *gpu, int socket)
 {
 	map_at_agreed_address(gpu,
 			      th_gpu_import(gpu, th_gpu_receive_fd(socket)));
-	th_gpu_put(gpu, SOMEWHERE, VALUE);
+	th_gpu_put(gpu, TH_SOMEWHERE, VALUE);
 	th_gpu_tell(socket);
 }
 

@@ -24,6 +24,26 @@ struct th_gpu {
 /* The size of the segments that the tests use. */
 #define TH_SEGMENT_BYTES ((size_t)2 << 20)
 
+/*
+ * An address that programs do not use by themselves, and a size that fits
+ * there; and as much as a process may reserve. The thread sanitizer keeps
+ * most of the addresses for itself.
+ */
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define TH_THREAD_SANITIZER 1
+#endif
+#endif
+#if defined(__SANITIZE_THREAD__) || defined(TH_THREAD_SANITIZER)
+#define TH_SOMEWHERE ((CUdeviceptr)0x550000000000)
+#define TH_ROOM_BYTES ((size_t)128 << 30)
+#define TH_MOST_BYTES ((size_t)128 << 30)
+#else
+#define TH_SOMEWHERE ((CUdeviceptr)0x300000000000)
+#define TH_ROOM_BYTES ((size_t)1 << 40)
+#define TH_MOST_BYTES ((size_t)64 << 40)
+#endif
+
 /* Skips the test where there is no GPU. */
 void th_gpu_need(void);
 
