@@ -22,6 +22,10 @@
 #define BASE_FIRST UINT64_C(0x200000000000)
 #define BASE_STEP UINT64_C(0x10000000000)
 #define BASE_TRIES 32u
+/* ThreadSanitizer takes all of those; it leaves this one, below where the
+ * kernel puts libraries. "Anywhere" is next to them, which differs between
+ * programs. */
+#define BASE_LAST UINT64_C(0x7e8000000000)
 
 static enum ps_status reserve_window(struct ps_pool *pool)
 {
@@ -31,6 +35,9 @@ static enum ps_status reserve_window(struct ps_pool *pool)
 		status = dv_window_reserve(pool->device, pool->window,
 					   BASE_FIRST + i * BASE_STEP,
 					   &pool->base);
+	if (status == PS_WINDOW_TAKEN)
+		status = dv_window_reserve(pool->device, pool->window,
+					   BASE_LAST, &pool->base);
 	if (status == PS_WINDOW_TAKEN)
 		status = dv_window_reserve(pool->device, pool->window, 0,
 					   &pool->base);
