@@ -3,8 +3,8 @@
 
 /*
  * The demo's kernels and both models, against a naive reference on the host
- * that shares no code with them. Each test computes in a child: CUDA starts
- * there.
+ * that shares no code with them; and the whole demo. On the simulated GPU and
+ * on a real one. Each test computes in a child: CUDA starts there.
  */
 #include <math.h>
 #include <stdio.h>
@@ -13,7 +13,7 @@
 
 #include "demo/data.h"
 #include "demo/net.h"
-#include "tests/support/harness.h"
+#include "tests/support/pools.h"
 
 #define MIB (UINT64_C(1) << 20)
 #define LIMIT 1e-4f
@@ -469,6 +469,15 @@ static void test_demo_kernels_cnn_is_as_reference(void **state)
 	play(play_model, &(uint32_t){ 1 });
 }
 
+static void test_demo_kernels_whole_demo_is_content(void **state)
+{
+	const char *const argv[] = { th_program("../../demo/poolswitch-demo"),
+				     NULL };
+
+	(void)state;
+	assert_int_equal(th_wait(th_spawn(argv, -1)), 0);
+}
+
 static const struct th_test tests[] = {
 	TH_TEST(test_demo_kernels_dense_is_as_reference),
 	TH_TEST(test_demo_kernels_dense_with_relu_is_as_reference),
@@ -477,6 +486,7 @@ static const struct th_test tests[] = {
 	TH_TEST(test_demo_kernels_argmax_takes_first_of_equals),
 	TH_TEST(test_demo_kernels_mlp_is_as_reference),
 	TH_TEST(test_demo_kernels_cnn_is_as_reference),
+	TH_TEST(test_demo_kernels_whole_demo_is_content),
 };
 
-TH_MAIN("demo_kernels", tests)
+TH_GPU_MAIN("demo_kernels", tests, NULL)
