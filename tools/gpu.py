@@ -19,12 +19,12 @@ import sys
 
 # What is packed: folders of the build that hold programs to run, helpers of
 # theirs, or the library.
-PACKED = ["tests/gpu", "tests/process", "bench", "demo", "examples", "lib",
-          "device"]
+PACKED = ["tests", "bench", "demo", "examples", "lib", "device"]
 DATA = (".ptx", ".safetensors")  # what programs load from beside them
 CARRIED = ("libcmocka.so", "libjansson.so")
 PACK_LIMIT = 40 << 20
-TIMEOUT_S = {"test": 300, "bench": 570}
+SUITE = "gpu-suite.json"
+TIMEOUT_S = {"test": 300, "demo": 120, "bench": 570}
 SKIPPED = 77
 
 
@@ -36,35 +36,50 @@ def is_program(path):
         return file.read(4) == b"\x7fELF"
 
 
+def suite_of(folder):
+    """{test name: its command, paths relative to the folder} of suite gpu."""
+    packed = folder / SUITE
+    if packed.is_file():
+        return json.loads(packed.read_text())
+    listed = subprocess.run(
+        ["meson", "introspect", "--tests", str(folder)],
+        stdout=subprocess.PIPE, text=True, check=True).stdout
+    return {
+        row["name"]: [os.path.relpath(word, folder) if word.startswith("/")
+                      else word for word in row["cmd"]]
+        for row in json.loads(listed)
+        if any(each.endswith(":gpu") for each in row["suite"])
+    }
+
+
 def programs_of(folder, only):
-    """(kind, path) of each program to run."""
-    found = [("test", path) for path in sorted(folder.glob("tests/gpu/test_*"))]
-    found += [("bench", path) for path in sorted(folder.glob("bench/*"))]
-    return [
-        (kind, path) for kind, path in found
-        if is_program(path) and not path.name.endswith(".so")
-        and only in ("", kind, path.name)
-    ]
+    """(kind, name, command) of each program to run."""
+    found = [("test", name, [str(folder / command[0]), *command[1:]])
+             for name, command in sorted(suite_of(folder).items())]
+    found.append(("demo", "demo", [str(folder / "demo/poolswitch-demo")]))
+    found += [("bench", path.name, [str(path)])
+              for path in sorted(folder.glob("bench/*"))
+              if is_program(path) and path.suffix != ".so"]
+    return [row for row in found if only in ("", row[0], row[1])]
 
 
 def environment(folder):
     env = {key: value for key, value in os.environ.items()
            if not key.startswith("POOLSWITCH_SIM")}
-    env.pop("POOLSWITCH_DRIVER", None)
+    env["POOLSWITCH_DRIVER"] = "real"
     libs = [str(folder / "libs"), str(folder / "lib")]
     env["LD_LIBRARY_PATH"] = ":".join(
         libs + [each for each in [env.get("LD_LIBRARY_PATH")] if each])
     return env
 
 
-def run_one(kind, path, out, env):
+def run_one(kind, name, argv, out, env):
     """Runs a program, keeps its output and figures; its exit status."""
-    figures = out / (path.name + ".jsonl")
+    figures = out / (name + ".jsonl")
     figures.unlink(missing_ok=True)
-    argv = [str(path)]
     if kind == "bench":
-        argv += ["--json", str(figures)]
-    log = out / (path.name + ".log")
+        argv = [*argv, "--json", str(figures)]
+    log = out / (name + ".log")
     with log.open("wb") as file:
         try:
             status = subprocess.run(
@@ -96,10 +111,10 @@ def verdict_of(kind, status, figures):
 
 
 def print_figures(rows):
-    print("\n%-16s %-34s %-22s %12s" % ("bench", "case", "metric", "value"))
+    print("\n%-16s %-44s %-26s %12s" % ("bench", "case", "metric", "value"))
     for row in rows:
         mark = {True: "met", False: "MISSED"}.get(row.get("met"), "")
-        print("%-16s %-34s %-22s %12.6g %s %s" % (
+        print("%-16s %-44s %-26s %12.6g %s %s" % (
             row["bench"], row["case"], row["metric"], row["value"],
             row["unit"], mark))
 
@@ -110,13 +125,14 @@ def run(folder, out, only):
         sys.exit(f"gpu: {folder} holds no program of that name")
     out.mkdir(parents=True, exist_ok=True)
     rows, figures = [], []
-    for kind, path in programs:
-        print(f"== {kind} {path.name}", flush=True)
-        status = run_one(kind, path, out, environment(folder))
-        new = read_figures(out, path.name)
+    for kind, name, argv in programs:
+        print(f"== {kind} {name}", flush=True)
+        status = run_one(kind, name, argv, out, environment(folder))
+        new = read_figures(out, name)
         figures += new
-        rows.append((kind, path.name, verdict_of(kind, status, new)))
-    print_figures(figures)
+        rows.append((kind, name, verdict_of(kind, status, new)))
+    if figures:
+        print_figures(figures)
     print("\n%-6s %-32s %s" % ("kind", "program", "result"))
     for row in rows:
         print("%-6s %-32s %s" % row)
@@ -154,6 +170,7 @@ def pack(folder, target):
             for name, library in libraries:
                 (target / "libs").mkdir(exist_ok=True)
                 shutil.copy(library, target / "libs" / name)
+    (target / SUITE).write_text(json.dumps(suite_of(folder), indent=1) + "\n")
     print(f"gpu: packed {size >> 10} KiB into {target}; there: "
           f"./dev gpu --build {target}")
     if size > PACK_LIMIT:
