@@ -15,7 +15,6 @@
 #include "demo/net.h"
 #include "tests/support/pools.h"
 
-#define MIB (UINT64_C(1) << 20)
 #define LIMIT 1e-4f
 
 static struct dm_gpu gpu;
@@ -33,12 +32,7 @@ static const char *data_folder(void)
 
 static void begin(void)
 {
-	struct ps_pool_config *config;
-
-	th_assert_ok(ps_pool_config_new(&config));
-	ps_pool_config_set_size(config, 64 * MIB);
-	th_assert_ok(ps_alloc_shared(config, &pool));
-	ps_pool_config_free(config);
+	pool = th_reserve();
 	th_assert_ok(dm_gpu_open(&gpu, ps_pool_gpu(pool), data_folder()));
 	th_assert_ok(ps_insert_region(pool, PS_REGION_COMPUTATION,
 				      PS_ANY_STREAM, 0));
@@ -112,12 +106,15 @@ static float *compute(enum dm_kernel kernel, const float *x, size_t x_count,
 	return y;
 }
 
-static void assert_near(const float *got, const float *wanted, size_t count)
+/* Frees both. */
+static void compare(float *got, float *wanted, size_t count)
 {
 	for (size_t i = 0; i < count; i++)
 		if (!(fabsf(got[i] - wanted[i]) <= LIMIT))
 			fail_msg("output %zu of %zu: %g, %g wanted", i, count,
 				 (double)got[i], (double)wanted[i]);
+	free(got);
+	free(wanted);
 }
 
 /* ---- the reference ---- */
@@ -214,9 +211,7 @@ static void play_dense(void *relu)
 	got = compute(DM_DENSE, numbers, IMAGES * IN, w, IN * OUT, b, OUT,
 		      IMAGES * OUT, (uint32_t[]){ IN, OUT, relu != NULL });
 	wanted = naive_dense(numbers, w, b, IMAGES, IN, OUT, relu != NULL);
-	assert_near(got, wanted, IMAGES * OUT);
-	free(got);
-	free(wanted);
+	compare(got, wanted, IMAGES * OUT);
 	free(numbers);
 	end();
 }
@@ -236,9 +231,7 @@ static void play_conv(void *unused)
 		      b, OUT, IMAGES * OUT * AREA,
 		      (uint32_t[]){ IN, OUT, SIZE });
 	wanted = naive_conv(numbers, w, b, IMAGES, IN, OUT, SIZE);
-	assert_near(got, wanted, IMAGES * OUT * AREA);
-	free(got);
-	free(wanted);
+	compare(got, wanted, IMAGES * OUT * AREA);
 	free(numbers);
 	end();
 }
@@ -255,9 +248,7 @@ static void play_pool(void *unused)
 	got = compute(DM_MAXPOOL2, numbers, PLANES * SIZE * SIZE, NULL, 0, NULL,
 		      0, PLANES * HALF * HALF, (uint32_t[]){ SIZE, 0, 0 });
 	wanted = naive_pool(numbers, PLANES, SIZE);
-	assert_near(got, wanted, PLANES * HALF * HALF);
-	free(got);
-	free(wanted);
+	compare(got, wanted, PLANES * HALF * HALF);
 	free(numbers);
 	end();
 }
@@ -281,11 +272,16 @@ static void play_argmax(void *unused)
 
 /* ---- models ---- */
 
-static float *tensor_of(const struct dm_model *model, const char *name)
+/* A layer's weight or bias, on the host. */
+static float *tensor_of(const struct dm_model *model, const char *layer,
+			const char *kind)
 {
-	const struct md_tensor *tensor = md_file_find(&model->file, name);
+	const struct md_tensor *tensor;
+	char name[64];
 	float *data;
 
+	snprintf(name, sizeof(name), "%s.%s", layer, kind);
+	tensor = md_file_find(&model->file, name);
 	assert_non_null(tensor);
 	data = malloc(tensor->bytes);
 	th_assert_ok(dm_model_read(
@@ -293,19 +289,14 @@ static float *tensor_of(const struct dm_model *model, const char *name)
 	return data;
 }
 
-/* One dense layer of a model; frees x unless it is the input. */
+/* One dense layer of a model; frees x. */
 static float *dense_layer(const struct dm_model *model, const char *layer,
 			  float *x, size_t n[3], bool relu)
 {
-	char name[64];
-	float *w;
-	float *b;
+	float *w = tensor_of(model, layer, "weight");
+	float *b = tensor_of(model, layer, "bias");
 	float *y;
 
-	snprintf(name, sizeof(name), "%s.weight", layer);
-	w = tensor_of(model, name);
-	snprintf(name, sizeof(name), "%s.bias", layer);
-	b = tensor_of(model, name);
 	y = naive_dense(x, w, b, n[0], n[1], n[2], relu);
 	free(w);
 	free(b);
@@ -313,20 +304,15 @@ static float *dense_layer(const struct dm_model *model, const char *layer,
 	return y;
 }
 
-/* Convolution and pool. */
+/* Convolution and pool; frees x. */
 static float *conv_layer(const struct dm_model *model, const char *layer,
 			 float *x, size_t n[4])
 {
-	char name[64];
+	float *w = tensor_of(model, layer, "weight");
+	float *b = tensor_of(model, layer, "bias");
 	float *pooled;
-	float *w;
-	float *b;
 	float *y;
 
-	snprintf(name, sizeof(name), "%s.weight", layer);
-	w = tensor_of(model, name);
-	snprintf(name, sizeof(name), "%s.bias", layer);
-	b = tensor_of(model, name);
 	y = naive_conv(x, w, b, n[0], n[1], n[2], n[3]);
 	pooled = naive_pool(y, n[0] * n[2], n[3]);
 	free(w);

@@ -10,9 +10,7 @@
 
 #include "demo/data.h"
 #include "demo/manifest.h"
-#include "tests/support/harness.h"
-
-#define MIB (UINT64_C(1) << 20)
+#include "tests/support/pools.h"
 
 struct scene {
 	int socket; /* to the worker */
@@ -33,18 +31,6 @@ static const char *data_folder(void)
 	return folder;
 }
 
-static void reserve(struct scene *scene)
-{
-	struct ps_pool_config *config;
-
-	th_assert_ok(ps_pool_config_new(&config));
-	ps_pool_config_set_size(config, 64 * MIB);
-	th_assert_ok(ps_alloc_shared(config, &scene->pool));
-	ps_pool_config_free(config);
-	th_assert_ok(ps_insert_region(scene->pool, PS_REGION_PARAMETER,
-				      PS_ANY_STREAM, 0));
-}
-
 /* A worker that has the pool and waits for a manifest of "mlp", which lies
  * in scene->message. */
 static void begin(struct scene *scene)
@@ -60,7 +46,9 @@ static void begin(struct scene *scene)
 			       NULL };
 
 	*scene = (struct scene){ 0 };
-	reserve(scene);
+	scene->pool = th_reserve();
+	th_assert_ok(ps_insert_region(scene->pool, PS_REGION_PARAMETER,
+				      PS_ANY_STREAM, 0));
 	th_socketpair(SOCK_SEQPACKET, pair);
 	snprintf(socket, sizeof(socket), "%d", pair[1]);
 	argv[4] = ps_pool_gpu(scene->pool);
@@ -132,7 +120,7 @@ static void play_outside(void *unused)
 
 	(void)unused;
 	begin(&scene);
-	scene.message.manifest.pool_offset = 63 * MIB;
+	scene.message.manifest.pool_offset = TH_PARAMETERS * TH_SEGMENT;
 	expect_refusal(&scene, PS_REFUSED);
 }
 
