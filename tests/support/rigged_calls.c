@@ -151,3 +151,23 @@ RIGGED(DIR *, opendir, const char *path)
 {
 	return fails(TH_OPENDIR) ? NULL : __real_opendir(path);
 }
+
+RIGGED(int, socket, int domain, int type, int protocol)
+{
+	return fails(TH_SOCKET) ? -1 : __real_socket(domain, type, protocol);
+}
+
+RIGGED(int, bind, int fd, const struct sockaddr *name, socklen_t size)
+{
+	return fails(TH_BIND) ? -1 : __real_bind(fd, name, size);
+}
+
+RIGGED(int, listen, int fd, int backlog)
+{
+	return fails(TH_LISTEN) ? -1 : __real_listen(fd, backlog);
+}
+
+RIGGED(void *, malloc, size_t size)
+{
+	return fails(TH_MALLOC) ? NULL : __real_malloc(size);
+}

@@ -2,6 +2,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /* One pool a GPU: who has it, and that it is free again in every case. */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 #include "base/status.h"
 #include "ipc/claim.h"
 #include "tests/support/harness.h"
+#include "tests/support/rigged_calls.h"
 
 /* A GPU of this process alone: other tests run at the same time. */
 static const char *own_gpu(void)
@@ -220,6 +222,40 @@ static void test_claim_at_the_fd_limit_says_so(void **state)
 	th_assert_status(status, PS_FD_LIMIT);
 }
 
+static void fail_claim(enum th_call call, int error, enum ps_status expected)
+{
+	struct ip_claim *claim;
+
+	th_fail_at(call, 1, error);
+	th_assert_status(ip_claim_take(own_gpu(), &claim), expected);
+	assert_free(own_gpu());
+}
+
+static void test_claim_each_failing_call_leaves_it_free(void **state)
+{
+	(void)state;
+	fail_claim(TH_MALLOC, ENOMEM, PS_HOST_MEMORY);
+	fail_claim(TH_SOCKET, ENOBUFS, PS_SYSTEM);
+	fail_claim(TH_SOCKET, ENFILE, PS_FD_LIMIT);
+	fail_claim(TH_BIND, EACCES, PS_SYSTEM);
+	fail_claim(TH_LISTEN, EADDRINUSE, PS_SYSTEM);
+}
+
+/* Taken all the same, though nobody can say by whom. */
+static void test_claim_whose_holder_is_not_told_is_refused(void **state)
+{
+	struct ip_claim *claim;
+	struct ip_claim *second;
+
+	(void)state;
+	th_assert_ok(ip_claim_take(own_gpu(), &claim));
+	th_fail_at(TH_SOCKET, 2, EMFILE);
+	th_assert_status(ip_claim_take(own_gpu(), &second),
+			 PS_ALREADY_RESERVED);
+	assert_non_null(strstr(bs_fail_text(), "could not be asked"));
+	ip_claim_free(claim);
+}
+
 static const struct th_test tests[] = {
 	TH_TEST(test_claim_taken_gpu_names_its_holder),
 	TH_TEST(test_claim_is_free_after_free),
@@ -231,6 +267,10 @@ static const struct th_test tests[] = {
 	TH_TEST(test_claim_of_one_who_cannot_be_asked_is_refused),
 	TH_TEST(test_claim_of_what_is_no_uuid_is_refused),
 	TH_TEST(test_claim_at_the_fd_limit_says_so),
+	TH_TEST_SETUP(test_claim_each_failing_call_leaves_it_free, th_rig_reset,
+		      th_rig_reset),
+	TH_TEST_SETUP(test_claim_whose_holder_is_not_told_is_refused,
+		      th_rig_reset, th_rig_reset),
 };
 
 TH_MAIN("claim", tests)

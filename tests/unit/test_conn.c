@@ -22,6 +22,10 @@
 #include "tests/support/harness.h"
 #include "tests/support/ipc_ends.h"
 
+#ifndef SO_PASSPIDFD
+#define SO_PASSPIDFD 76
+#endif
+
 #define NOBODY 65534u
 
 /* ------------------------------------------------------------------ */
@@ -114,6 +118,22 @@ static void test_conn_credentials_beside_the_fds_are_fine(void **state)
 	assert_int_equal(setsockopt(ends.fds[1], SOL_SOCKET, SO_PASSCRED, &on,
 				    sizeof(on)),
 			 0);
+	th_send_segments(&ends);
+	th_assert_receive(&ends.receiver, PS_OK);
+	th_close_ends(&ends);
+}
+
+/* The kernel adds a descriptor of the peer, which is none of the message's. */
+static void test_conn_pidfd_beside_the_fds_is_closed(void **state)
+{
+	struct th_ends ends;
+	int on = 1;
+
+	(void)state;
+	th_open_ends(SOCK_STREAM, &ends);
+	/* Before Linux 6.5 it fails, and there is nothing to be closed. */
+	(void)setsockopt(ends.fds[1], SOL_SOCKET, SO_PASSPIDFD, &on,
+			 sizeof(on));
 	th_send_segments(&ends);
 	th_assert_receive(&ends.receiver, PS_OK);
 	th_close_ends(&ends);
@@ -477,6 +497,7 @@ static const struct th_test tests[] = {
 	TH_TEST(test_conn_stream_is_not_read_beyond_a_message),
 	TH_TEST(test_conn_flags_of_the_socket_stay),
 	TH_TEST(test_conn_credentials_beside_the_fds_are_fine),
+	TH_TEST(test_conn_pidfd_beside_the_fds_is_closed),
 	TH_TEST(test_conn_too_many_fds_are_closed),
 	TH_TEST(test_conn_too_few_fds_are_closed),
 	TH_TEST(test_conn_fds_with_a_later_byte_are_counted),

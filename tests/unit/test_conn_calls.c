@@ -165,17 +165,22 @@ static void test_conn_failing_poll_is_system(void **state)
 	th_assert_said("waiting for pid");
 }
 
+/* One that is pretended, and the true one of a peer that closed unread. */
 static void test_conn_second_reset_is_peer_gone(void **state)
 {
+	struct ip_message msg;
 	struct th_ends ends;
 
 	(void)state;
-	th_open_ends(SOCK_SEQPACKET, &ends);
-	ends.receiver.timeout_ms = 0;
-	close(ends.fds[0]);
-	th_fail_at(TH_RECVMSG, 1, ECONNRESET);
-	th_assert_receive(&ends.receiver, PS_PEER_GONE);
-	close(ends.fds[1]);
+	for (size_t i = 0; i < 2; i++) {
+		th_open_ends(th_socket_types[i], &ends);
+		th_sample(IP_HELLO, &msg);
+		th_assert_ok(ip_conn_send(&ends.receiver, &msg));
+		close(ends.fds[0]);
+		th_fail_at(TH_RECVMSG, 1, ECONNRESET);
+		th_assert_receive(&ends.receiver, PS_PEER_GONE);
+		close(ends.fds[1]);
+	}
 }
 
 /* Fails at each of its receives: nothing that came stays open. */

@@ -12,14 +12,6 @@
 
 #define NOBODY 65534u
 
-static void assert_both_ok(const struct th_talk *talk)
-{
-	if (talk->sent != PS_OK || talk->received != PS_OK)
-		fail_msg("sender %s: %s; receiver %s: %s",
-			 ps_status_name(talk->sent), talk->sender_text,
-			 ps_status_name(talk->received), talk->receiver_text);
-}
-
 static void assert_ends(const struct th_talk *talk, enum ps_status sent,
 			enum ps_status received)
 {
@@ -27,6 +19,11 @@ static void assert_ends(const struct th_talk *talk, enum ps_status sent,
 		fail_msg("sender %s: %s; receiver %s: %s",
 			 ps_status_name(talk->sent), talk->sender_text,
 			 ps_status_name(talk->received), talk->receiver_text);
+}
+
+static void assert_both_ok(const struct th_talk *talk)
+{
+	assert_ends(talk, PS_OK, PS_OK);
 }
 
 /* ------------------------------------------------------------------ */
