@@ -296,6 +296,20 @@ def check_links(tree):
                 yield f"{name}: links to {target}, which is not there"
 
 
+def check_evidence(tree):
+    """Every test that docs/evidence.md names is there."""
+    name = "docs/evidence.md"
+    if name not in tree.names:
+        return
+    sources = [each for each in tree.names
+               if each.startswith(("tests/", "tools/"))
+               and each.endswith((*CODE, ".py", ".build"))]
+    known = "\n".join(tree.text(each) for each in sources)
+    for test in re.findall(r"`((?:test|fuzz)_\w+)`", tree.text(name)):
+        if not re.search(rf"\b{test}\b", known):
+            yield f"{name}: there is no test {test}"
+
+
 def check_figures(tree):
     """The tables in the documents are those of bench/results/."""
     script = tree.root / "bench/report.py"
@@ -321,6 +335,7 @@ CHECKS = {
     "shell": check_shell,
     "folder-readmes": check_folder_readmes,
     "links": check_links,
+    "evidence": check_evidence,
     "figures": check_figures,
 }
 

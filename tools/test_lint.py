@@ -128,6 +128,12 @@ class BadTreeTest(unittest.TestCase):
         self.assert_complains("links", "not there",
                               docs__a_DOT_md="see [b](b.md)\n")
 
+    def test_evidence_that_is_not_there_is_refused(self):
+        self.assert_complains(
+            "evidence", "no test test_b",
+            docs__evidence_DOT_md="`test_a`, `test_b`\n",
+            tests__a_DOT_c="static void test_a(void **state)\n")
+
     def test_unformatted_code_is_refused(self):
         if lint.find_clang_format(pathlib.Path(".")) is None:
             self.skipTest("clang-format 14 is not here")
