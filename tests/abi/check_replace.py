@@ -1,0 +1,57 @@
+#!/usr/bin/env python3
+# SPDX-FileCopyrightText: 2026 The poolswitch authors
+# SPDX-License-Identifier: Apache-2.0
+"""Compiles include/poolswitch_cuda_replace.h against NVIDIA's runtime headers.
+
+In C and in C++, and with a default stream for each thread. The headers are
+found as tests/abi/check.py finds cuda.h. Without them the check is skipped
+(77); in CI, where CI is set, that is a failure.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import check
+
+# what the compiler is told, and how the program's language is called
+LANGUAGES = {"C": ["cc", "-std=c11", "-x", "c"], "C++": ["c++", "-std=c++17", "-x", "c++"]}
+STREAMS = {"legacy": [], "per-thread": ["-DCUDA_API_PER_THREAD_DEFAULT_STREAM"]}
+
+
+def compile_program(root, header, language, defines):
+    command = LANGUAGES[language] + ["-Wall", "-Wextra", "-Werror", "-fsyntax-only"]
+    command += defines + [f"-I{root / 'include'}", "-idirafter", str(header)]
+    done = subprocess.run(
+        command + [str(root / "tests/abi/replaced.c")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    return done.stdout.decode() if done.returncode != 0 else ""
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--root", type=Path, required=True)
+    arguments.add_argument("--build", type=Path, required=True)
+    given = arguments.parse_args()
+    try:
+        header = check.find_header(given.build / "cuda-wheels")
+        if not (header / "cuda_runtime_api.h").is_file():
+            raise check.CannotCheck(f"no cuda_runtime_api.h in {header}")
+    except check.CannotCheck as reason:
+        print(f"not checked: {reason}")
+        return 1 if os.environ.get("CI") else check.SKIPPED
+    failed = 0
+    for language in LANGUAGES:
+        for stream, defines in STREAMS.items():
+            complaint = compile_program(given.root, header, language, defines)
+            failed += bool(complaint)
+            print(f"{language}, {stream} default stream: {complaint or 'compiles'}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
