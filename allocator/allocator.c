@@ -22,7 +22,7 @@
 /* Large books are looked into at random: huge pages where there are some. */
 static void *c_library_alloc(size_t bytes)
 {
-	size_t unit = bytes < AL_HUGE_PAGE ? AL_CACHE_LINE : AL_HUGE_PAGE;
+	size_t unit = bytes < AL_HUGE_PAGE ? AL_LINE_PAIR : AL_HUGE_PAGE;
 	void *memory = aligned_alloc(unit, bytes);
 
 	if (memory && bytes >= AL_HUGE_PAGE)
@@ -33,7 +33,7 @@ static void *c_library_alloc(size_t bytes)
 void *al_host_alloc(struct al_allocator *al, size_t bytes)
 {
 	const struct al_ops *ops = &al->config.ops;
-	size_t rounded = (bytes + AL_CACHE_LINE - 1) & ~(AL_CACHE_LINE - 1ul);
+	size_t rounded = (bytes + AL_LINE_PAIR - 1) & ~(AL_LINE_PAIR - 1ul);
 	void *memory;
 
 	if (ops->host_alloc)
@@ -110,6 +110,7 @@ static enum ps_status shards_new(struct al_allocator *al)
 static bool is_valid(const struct al_config *config)
 {
 	return config->capacity > 0 && config->capacity % AL_UNIT == 0 &&
+	       config->small_max <= AL_SMALL_MAX &&
 	       config->room_unit >= AL_UNIT && bs_is_pow2(config->room_unit) &&
 	       config->ops.grow && config->ops.shrink &&
 	       config->ops.fence_record && config->ops.fence_poll &&
@@ -139,8 +140,11 @@ enum ps_status al_new(const struct al_config *config,
 	if (!al)
 		return bs_fail(PS_HOST_MEMORY, "no host memory for books");
 	al->config = *config;
+	al->small_max = config->small_max ? config->small_max : AL_SMALL_MAX;
 	al_class_table(al->classes);
-	bs_lock_init(&al->peak_lock, BS_RANK_AL_PEAK);
+	bs_quick_init(&al->peak_lock, BS_RANK_AL_PEAK);
+	bs_lock_init(&al->movers.lock, BS_RANK_AL_MOVERS);
+	pthread_cond_init(&al->movers.gone, NULL);
 	al_room_init(&al->room);
 	status = map_new(al);
 	if (status == PS_OK)
@@ -164,7 +168,8 @@ void al_destroy(struct al_allocator *al)
 	if (al->map)
 		munmap((void *)al->map, al->map_entries * sizeof(al->map[0]));
 	al_room_done(al);
-	bs_lock_done(&al->peak_lock);
+	pthread_cond_destroy(&al->movers.gone);
+	bs_lock_done(&al->movers.lock);
 	al_host_free(al, al);
 }
 
@@ -188,7 +193,7 @@ static enum ps_status large_alloc(struct al_allocator *al,
 
 	if (!bs_round_up(request->bytes, AL_UNIT, &rounded))
 		return PS_OUT_OF_MEMORY;
-	bs_lock_take(&room->lock);
+	bs_quick_take(&room->lock);
 	status = al_room_take(al, rounded, request->stream, &range);
 	if (status == PS_OK) {
 		entry = al_stats_class(rounded);
@@ -200,7 +205,7 @@ static enum ps_status large_alloc(struct al_allocator *al,
 		al_gauge_add(al, &room->gauge, rounded);
 		*offset_out = range->offset;
 	}
-	bs_lock_drop(&room->lock);
+	bs_quick_drop(&room->lock);
 	return status;
 }
 
@@ -208,7 +213,7 @@ static enum ps_status try_alloc(struct al_allocator *al,
 				const struct request *request,
 				uint64_t *offset_out)
 {
-	if (request->bytes > AL_SMALL_MAX)
+	if (request->bytes > al->small_max)
 		return large_alloc(al, request, offset_out);
 	return al_shard_alloc(al_shard_mine(al), al_class_of(request->bytes),
 			      request->stream, offset_out);
@@ -223,7 +228,7 @@ static enum ps_status grow(struct al_allocator *al,
 	enum ps_status status;
 
 	/* A page of the class, in its smallest form. */
-	if (bytes <= AL_SMALL_MAX) {
+	if (bytes <= al->small_max) {
 		const struct al_class *c = &al->classes[al_class_of(bytes)];
 
 		bytes = c->blocks_min * al_class_bytes(c);
@@ -231,9 +236,9 @@ static enum ps_status grow(struct al_allocator *al,
 	al_mover_begin(al);
 	status = ops->grow(al->config.owner, bytes, request->stream, &span);
 	if (status == PS_OK) {
-		bs_lock_take(&al->room.lock);
+		bs_quick_take(&al->room.lock);
 		status = al_room_add(al, &span);
-		bs_lock_drop(&al->room.lock);
+		bs_quick_drop(&al->room.lock);
 		if (status != PS_OK)
 			ops->shrink(al->config.owner, &span);
 	}
@@ -266,26 +271,16 @@ static enum ps_status find_memory(struct al_allocator *al,
 	return status == PS_OK ? PS_OK : PS_AGAIN;
 }
 
-static uint64_t epoch_of(struct al_room *room)
-{
-	uint64_t epoch;
-
-	bs_lock_take(&room->lock);
-	epoch = room->epoch;
-	bs_lock_drop(&room->lock);
-	return epoch;
-}
-
 static enum ps_status out_of_memory(struct al_allocator *al,
 				    const struct request *request)
 {
 	struct ps_mem_stats stats = { .struct_size = sizeof(stats) };
 	uint64_t largest;
 
-	bs_lock_take(&al->room.lock);
+	bs_quick_take(&al->room.lock);
 	al->room.failed++;
 	largest = al_room_largest(al, request->stream);
-	bs_lock_drop(&al->room.lock);
+	bs_quick_drop(&al->room.lock);
 	if (request->cause != PS_OK)
 		return bs_fail_prefix(request->cause,
 				      "allocating %" PRIu64 " bytes",
@@ -309,7 +304,7 @@ static enum ps_status alloc_slowly(struct al_allocator *al,
 	uint64_t epoch;
 
 	do {
-		epoch = epoch_of(&al->room);
+		epoch = al_room_epoch(al);
 		status = try_alloc(al, request, offset_out);
 		if (status != PS_OUT_OF_MEMORY)
 			return status;
@@ -318,17 +313,33 @@ static enum ps_status alloc_slowly(struct al_allocator *al,
 	return out_of_memory(al, request);
 }
 
-enum ps_status al_alloc(struct al_allocator *al, uint64_t bytes,
-			uint64_t stream, uint64_t *offset_out)
+/* What the first attempt did not find. */
+static __attribute__((noinline, cold)) enum ps_status
+alloc_otherwise(struct al_allocator *al, uint64_t bytes, uint64_t stream,
+		enum ps_status status, uint64_t *offset_out)
 {
 	struct request request = { .bytes = bytes, .stream = stream };
-	enum ps_status status;
 
 	if (bytes == 0)
 		return bs_fail(PS_INVALID_ARGUMENT,
 			       "a block of 0 bytes was asked for");
-	status = try_alloc(al, &request, offset_out);
+	if (bytes > al->small_max)
+		status = large_alloc(al, &request, offset_out);
 	if (status == PS_OUT_OF_MEMORY)
 		status = alloc_slowly(al, &request, offset_out);
 	return status;
+}
+
+enum ps_status al_alloc(struct al_allocator *al, uint64_t bytes,
+			uint64_t stream, uint64_t *offset_out)
+{
+	enum ps_status status = PS_OK;
+
+	if (bytes - 1 < al->small_max) {
+		status = al_shard_alloc(al_shard_mine(al), al_class_of(bytes),
+					stream, offset_out);
+		if (__builtin_expect(status == PS_OK, 1))
+			return PS_OK;
+	}
+	return alloc_otherwise(al, bytes, stream, status, offset_out);
 }

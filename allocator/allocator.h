@@ -74,7 +74,7 @@ struct al_ops {
 	enum ps_status (*fence_wait)(void *owner, void *fence);
 	void (*fence_free)(void *owner, void *fence);
 	/*
-	 * Host memory for the books, aligned to 64 bytes, not zeroed; both
+	 * Host memory for the books, aligned to 128 bytes, not zeroed; both
 	 * NULL: the C library's. May be called under allocator locks.
 	 */
 	void *(*host_alloc)(void *owner, size_t bytes);
@@ -86,6 +86,8 @@ struct al_config {
 	uint64_t
 		room_unit; /* what the owner gives and takes in; power of two */
 	unsigned int shards; /* 0: as many as the machine has processors */
+	uint64_t small_max;  /* larger blocks are ranges of their own, behind
+			      * one lock; 0: AL_SMALL_MAX */
 	struct al_ops ops;
 	void *owner; /* for the ops */
 };

@@ -182,14 +182,14 @@ static enum ps_status range_home(struct al_shard *shard, struct al_range *range)
 	bool hopped = false;
 	enum ps_status status;
 
-	bs_lock_take(&al->room.lock);
+	bs_quick_take(&al->room.lock);
 	status = hop(shard, range, range->offset, range->size, &hopped);
 	if (status == PS_OK) {
 		shard->pending -= range->size;
 		if (!hopped)
 			al_room_give(al, range, AL_STREAM_NONE);
 	}
-	bs_lock_drop(&al->room.lock);
+	bs_quick_drop(&al->room.lock);
 	return status;
 }
 
@@ -234,30 +234,30 @@ bool al_batch_drain(struct al_shard *shard, unsigned int max)
 
 void al_mover_begin(struct al_allocator *al)
 {
-	bs_lock_take(&al->room.lock);
-	al->room.movers++;
-	bs_lock_drop(&al->room.lock);
+	bs_lock_take(&al->movers.lock);
+	al->movers.count++;
+	bs_lock_drop(&al->movers.lock);
 }
 
 void al_mover_end(struct al_allocator *al)
 {
-	bs_lock_take(&al->room.lock);
-	if (--al->room.movers == 0)
-		pthread_cond_broadcast(&al->room.moved);
-	bs_lock_drop(&al->room.lock);
+	bs_lock_take(&al->movers.lock);
+	if (--al->movers.count == 0)
+		pthread_cond_broadcast(&al->movers.gone);
+	bs_lock_drop(&al->movers.lock);
 }
 
 bool al_movers_wait(struct al_allocator *al, uint64_t epoch)
 {
-	struct al_room *room = &al->room;
-	bool moved;
+	struct al_movers *movers = &al->movers;
+	bool waited;
 
-	bs_lock_take(&room->lock);
-	moved = room->movers > 0 || room->epoch != epoch;
-	while (room->movers > 0)
-		pthread_cond_wait(&room->moved, &room->lock.mutex);
-	bs_lock_drop(&room->lock);
-	return moved;
+	bs_lock_take(&movers->lock);
+	waited = movers->count > 0;
+	while (movers->count > 0)
+		pthread_cond_wait(&movers->gone, &movers->lock.mutex);
+	bs_lock_drop(&movers->lock);
+	return waited || al_room_epoch(al) != epoch;
 }
 
 /* Takes the shard's lock, records, and leaves the batch guarded, or filling
@@ -271,7 +271,7 @@ static enum ps_status record(struct al_shard *shard, struct al_batch *batch)
 	al_mover_begin(al);
 	status = al->config.ops.fence_record(al->config.owner, batch->stream,
 					     &fence);
-	bs_lock_take(&shard->lock);
+	bs_quick_take(&shard->lock);
 	if (status == PS_OK) {
 		batch->fence = fence;
 		batch->order = atomic_fetch_add(&al->order, 1);
@@ -281,7 +281,7 @@ static enum ps_status record(struct al_shard *shard, struct al_batch *batch)
 	} else {
 		batch->state = AL_BATCH_FILLING;
 	}
-	bs_lock_drop(&shard->lock);
+	bs_quick_drop(&shard->lock);
 	al_mover_end(al);
 	return status;
 }
@@ -312,13 +312,13 @@ static enum ps_status record_where(struct al_shard *shard, batch_test *test,
 	struct al_batch *batch;
 
 	do {
-		bs_lock_take(&shard->lock);
+		bs_quick_take(&shard->lock);
 		batch = shard->batches;
 		while (batch && !test(batch, stream))
 			batch = batch->next;
 		if (batch)
 			batch->state = AL_BATCH_RECORDING;
-		bs_lock_drop(&shard->lock);
+		bs_quick_drop(&shard->lock);
 		if (batch)
 			status = record(shard, batch);
 	} while (batch && status == PS_OK);
@@ -340,7 +340,7 @@ static struct al_batch *ask_begin(struct al_shard *shard, uint64_t order)
 {
 	struct al_batch *found = NULL;
 
-	bs_lock_take(&shard->lock);
+	bs_quick_take(&shard->lock);
 	if (shard->guarded > 0)
 		for (struct al_batch *b = shard->batches; b; b = b->next)
 			if (b->state == AL_BATCH_GUARDED && b->order >= order &&
@@ -348,7 +348,7 @@ static struct al_batch *ask_begin(struct al_shard *shard, uint64_t order)
 				found = b;
 	if (found)
 		found->askers++;
-	bs_lock_drop(&shard->lock);
+	bs_quick_drop(&shard->lock);
 	return found;
 }
 
@@ -359,7 +359,7 @@ static void ask_end(struct al_shard *shard, struct al_batch *batch,
 	struct al_allocator *al = shard->al;
 	void *fence = NULL;
 
-	bs_lock_take(&shard->lock);
+	bs_quick_take(&shard->lock);
 	if (answer == PS_OK && batch->state == AL_BATCH_GUARDED) {
 		batch->state = AL_BATCH_PASSED;
 		shard->guarded--;
@@ -371,7 +371,7 @@ static void ask_end(struct al_shard *shard, struct al_batch *batch,
 		if (batch->count == 0)
 			batch_finish(shard, batch);
 	}
-	bs_lock_drop(&shard->lock);
+	bs_quick_drop(&shard->lock);
 	if (fence)
 		al->config.ops.fence_free(al->config.owner, fence);
 }
@@ -398,9 +398,9 @@ bool al_batch_needs_tending(struct al_shard *shard)
 
 void al_batch_tend(struct al_shard *shard)
 {
-	bs_lock_take(&shard->lock);
+	bs_quick_take(&shard->lock);
 	shard->has_full = false;
-	bs_lock_drop(&shard->lock);
+	bs_quick_drop(&shard->lock);
 	record_where(shard, is_full, 0);
 	poll(shard);
 }
@@ -414,10 +414,10 @@ bool al_batch_reap(struct al_allocator *al)
 
 		al_batch_record_all(shard);
 		poll(shard);
-		bs_lock_take(&shard->lock);
+		bs_quick_take(&shard->lock);
 		if (al_batch_drain(shard, UINT32_MAX))
 			moved = true;
-		bs_lock_drop(&shard->lock);
+		bs_quick_drop(&shard->lock);
 	}
 	return moved;
 }
@@ -431,7 +431,7 @@ static struct al_shard *find_oldest(struct al_allocator *al,
 	for (unsigned int i = 0; i <= al->shard_mask; i++) {
 		struct al_shard *shard = &al->shards[i];
 
-		bs_lock_take(&shard->lock);
+		bs_quick_take(&shard->lock);
 		for (struct al_batch *b = shard->batches; b; b = b->next) {
 			if (b->state != AL_BATCH_GUARDED)
 				continue;
@@ -440,7 +440,7 @@ static struct al_shard *find_oldest(struct al_allocator *al,
 				*order_out = b->order;
 			}
 		}
-		bs_lock_drop(&shard->lock);
+		bs_quick_drop(&shard->lock);
 	}
 	return found;
 }
@@ -458,8 +458,8 @@ enum ps_status al_batch_wait_oldest(struct al_allocator *al)
 		return PS_OK;
 	status = al->config.ops.fence_wait(al->config.owner, batch->fence);
 	ask_end(shard, batch, status);
-	bs_lock_take(&shard->lock);
+	bs_quick_take(&shard->lock);
 	shard->fence_waits++;
-	bs_lock_drop(&shard->lock);
+	bs_quick_drop(&shard->lock);
 	return status == PS_AGAIN ? PS_DRIVER : status;
 }

@@ -28,6 +28,11 @@ static enum ps_status broken(const char *truth, const struct al_range *range)
 		       truth, range->offset, range->size, al_kind_of(range));
 }
 
+static uint64_t all_blocks(const struct al_range *page)
+{
+	return UINT64_MAX >> (AL_PAGE_BLOCKS - page->blocks);
+}
+
 /* What the walk adds up, to be compared with the counters. */
 struct sums {
 	uint64_t reserved;
@@ -44,7 +49,7 @@ static enum ps_status check_page(struct al_allocator *al,
 {
 	const struct al_class *class = &al->classes[page->class];
 	uint64_t bytes = al_class_bytes(class);
-	uint64_t all = UINT64_MAX >> (AL_PAGE_BLOCKS - page->blocks);
+	uint64_t all = all_blocks(page);
 	uint64_t waiting = all & ~(page->live | page->free);
 	unsigned int count = (unsigned int)__builtin_popcountll(waiting);
 
@@ -54,7 +59,9 @@ static enum ps_status check_page(struct al_allocator *al,
 	MUST((page->live & page->free) == 0, page);
 	MUST(((page->live | page->free | page->used) & ~all) == 0, page);
 	for (uint64_t at = 0; at < page->size; at += AL_UNIT)
-		MUST(al_map_get(al, page->offset + at) == page, page);
+		MUST(al_map_get(al, page->offset + at) ==
+			     (at == 0 || page->blocks > 1 ? page : NULL),
+		     page);
 	for (const struct al_use *u = page->uses; u; u = u->next)
 		MUST(u->offset - page->offset < page->size, page);
 	sums->waiting += count;
@@ -148,7 +155,7 @@ static enum ps_status check_home(const struct al_home *home, struct sums *sums)
 	return PS_OK;
 }
 
-static enum ps_status check_heap(const struct al_heap *heap)
+static enum ps_status check_heap(const struct al_heap *heap, uint64_t *empty)
 {
 	for (unsigned int c = 0; c < AL_CLASSES; c++) {
 		const struct al_range *page = heap->bins[c];
@@ -158,6 +165,8 @@ static enum ps_status check_heap(const struct al_heap *heap)
 			MUST(al_heap_of(page) == heap, page);
 			MUST(page->class == c, page);
 			MUST(page->free != 0, page);
+			if (page->free == all_blocks(page))
+				*empty += page->size;
 			MUST(!page->page_next ||
 				     page->page_next->page_prev == page,
 			     page);
@@ -170,6 +179,7 @@ static enum ps_status check_shard(const struct al_shard *shard,
 				  struct sums *sums)
 {
 	unsigned int guarded = 0, passed = 0;
+	uint64_t empty = 0;
 	enum ps_status status;
 
 	for (const struct al_batch *b = shard->batches; b; b = b->next) {
@@ -182,11 +192,12 @@ static enum ps_status check_shard(const struct al_shard *shard,
 	MUST(passed == shard->passed, NULL);
 	for (unsigned int i = 0; i < AL_HEAP_BUCKETS; i++) {
 		for (struct al_heap *h = shard->heaps[i]; h; h = h->next) {
-			status = check_heap(h);
+			status = check_heap(h, &empty);
 			if (status != PS_OK)
 				return status;
 		}
 	}
+	MUST(empty == shard->empty, NULL);
 	return PS_OK;
 }
 

@@ -68,36 +68,47 @@ static enum ps_status large_block(struct held *held, uint64_t offset)
 static void release(struct held *held)
 {
 	if (held->large)
-		bs_lock_drop(&held->shard->al->room.lock);
-	bs_lock_drop(&held->shard->lock);
+		bs_quick_drop(&held->shard->al->room.lock);
+	bs_quick_drop(&held->shard->lock);
+}
+
+/* The range that covers an address, as it was a moment ago. */
+static bool find_cover(struct al_allocator *al, uint64_t offset,
+		       struct al_span *span_out, enum al_kind *kind_out)
+{
+	struct al_range *range;
+
+	bs_quick_take(&al->room.lock);
+	range = al_room_find(al, offset);
+	if (range) {
+		*kind_out = al_kind_of(range);
+		*span_out = (struct al_span){ .offset = range->offset,
+					      .size = range->size };
+	}
+	bs_quick_drop(&al->room.lock);
+	return range != NULL;
 }
 
 /* Says what is known of an address that is no live block. */
 static enum ps_status explain(struct al_allocator *al, uint64_t offset)
 {
-	struct al_range *range;
-	enum al_kind kind = AL_KIND_NONE;
-	uint64_t start = 0, size = 0;
+	struct al_span span;
+	enum al_kind kind;
 
-	bs_lock_take(&al->room.lock);
-	range = al_room_find(al, offset);
-	if (range) {
-		kind = al_kind_of(range);
-		start = range->offset;
-		size = range->size;
-	}
-	bs_lock_drop(&al->room.lock);
-	if (kind == AL_KIND_NONE)
+	if (!find_cover(al, offset, &span, &kind))
 		return bs_fail(PS_NOT_OURS,
 			       "offset 0x%" PRIx64
 			       " was never given out by this pool",
 			       offset);
-	if (kind == AL_KIND_LARGE && start != offset)
+	/* A page's block that is alone in it is in the map by its start. */
+	if ((kind == AL_KIND_LARGE && offset != span.offset) ||
+	    (kind == AL_KIND_PAGE && !al_map_get(al, offset)))
 		return bs_fail(PS_INTERIOR,
 			       "offset 0x%" PRIx64 " lies %" PRIu64
 			       " bytes into the block of %" PRIu64
 			       " bytes at 0x%" PRIx64,
-			       offset, offset - start, size, start);
+			       offset, offset - span.offset, span.size,
+			       span.offset);
 	return bs_fail(PS_DOUBLE_FREE,
 		       "offset 0x%" PRIx64
 		       " is no live block: freed before, or never allocated",
@@ -125,9 +136,9 @@ static enum ps_status hold(struct al_allocator *al, uint64_t offset,
 	heap = held->range ? al_heap_of(held->range) : NULL;
 	held->large = !heap;
 	held->shard = heap ? heap->shard : al_shard_mine(al);
-	bs_lock_take(&held->shard->lock);
+	bs_quick_take(&held->shard->lock);
 	if (held->large) {
-		bs_lock_take(&al->room.lock);
+		bs_quick_take(&al->room.lock);
 		held->range = al_map_get(al, offset);
 		status = large_block(held, offset);
 	} else {
@@ -215,11 +226,11 @@ enum ps_status al_free(struct al_allocator *al, uint64_t offset,
 	else
 		status = page_block_free(&held, offset, stream);
 	if (held.large)
-		bs_lock_drop(&al->room.lock);
+		bs_quick_drop(&al->room.lock);
 	if (held.shard->passed > 0)
 		al_batch_drain(held.shard, DRAIN_ON_FREE);
 	tend = al_batch_needs_tending(held.shard);
-	bs_lock_drop(&held.shard->lock);
+	bs_quick_drop(&held.shard->lock);
 	if (tend)
 		al_batch_tend(held.shard);
 	return status;

@@ -19,10 +19,10 @@ static bool scavenge(struct al_allocator *al)
 	for (unsigned int i = 0; i <= al->shard_mask; i++) {
 		struct al_shard *shard = &al->shards[i];
 
-		bs_lock_take(&shard->lock);
+		bs_quick_take(&shard->lock);
 		if (al_shard_scavenge(shard))
 			found = true;
-		bs_lock_drop(&shard->lock);
+		bs_quick_drop(&shard->lock);
 	}
 	return found;
 }
@@ -89,15 +89,15 @@ static bool steal(struct al_allocator *al, const struct theft *theft)
 	struct al_shard *shard = al_shard_mine(al);
 	bool found = false;
 
-	bs_lock_take(&shard->lock);
-	bs_lock_take(&al->room.lock);
+	bs_quick_take(&shard->lock);
+	bs_quick_take(&al->room.lock);
 	for (struct al_home *h = al->room.homes; h; h = h->next)
 		if (theft->stream == AL_STREAM_NONE ||
 		    theft->stream == h->stream)
 			while (steal_one(shard, h, theft))
 				found = true;
-	bs_lock_drop(&al->room.lock);
-	bs_lock_drop(&shard->lock);
+	bs_quick_drop(&al->room.lock);
+	bs_quick_drop(&shard->lock);
 	return found;
 }
 
@@ -160,28 +160,28 @@ static void widen_shard_uses(struct al_shard *shard, uint64_t stream)
 {
 	struct al_room *room = &shard->al->room;
 
-	bs_lock_take(&room->lock);
+	bs_quick_take(&room->lock);
 	for (struct al_range *r = room->first; r; r = r->after) {
 		struct al_heap *heap = al_heap_of(r);
 
 		if (!heap || heap->shard == shard)
 			widen_uses(r, stream);
 	}
-	bs_lock_drop(&room->lock);
+	bs_quick_drop(&room->lock);
 }
 
 static enum ps_status drop_in_shard(struct al_shard *shard, uint64_t stream)
 {
 	enum ps_status status = PS_OK;
 
-	bs_lock_take(&shard->lock);
+	bs_quick_take(&shard->lock);
 	al_shard_scavenge(shard);
 	for (unsigned int i = 0; i < AL_HEAP_BUCKETS; i++)
 		for (struct al_heap *h = shard->heaps[i]; h; h = h->next)
 			if (h->stream == stream && status == PS_OK)
 				status = fence_heap(shard, h);
 	widen_shard_uses(shard, stream);
-	bs_lock_drop(&shard->lock);
+	bs_quick_drop(&shard->lock);
 	return status;
 }
 
@@ -255,7 +255,7 @@ static bool take_span(struct al_allocator *al, uint64_t keep,
 	struct al_range *found = NULL;
 	uint64_t most = 0;
 
-	bs_lock_take(&room->lock);
+	bs_quick_take(&room->lock);
 	if (room->reserved > keep)
 		most = bs_round_down(room->reserved - keep +
 					     al->config.room_unit - 1,
@@ -272,7 +272,7 @@ static bool take_span(struct al_allocator *al, uint64_t keep,
 					      .home = found->serves };
 		al_room_remove(al, found);
 	}
-	bs_lock_drop(&room->lock);
+	bs_quick_drop(&room->lock);
 	return found != NULL;
 }
 
@@ -302,9 +302,9 @@ static uint64_t pending_of(struct al_allocator *al)
 	uint64_t pending = 0;
 
 	for (unsigned int i = 0; i <= al->shard_mask; i++) {
-		bs_lock_take(&al->shards[i].lock);
+		bs_quick_take(&al->shards[i].lock);
 		pending += al->shards[i].pending;
-		bs_lock_drop(&al->shards[i].lock);
+		bs_quick_drop(&al->shards[i].lock);
 	}
 	return pending;
 }
@@ -391,9 +391,9 @@ static enum ps_status give_all_back(struct al_allocator *al)
 	struct al_range *list = NULL;
 	enum ps_status status;
 
-	bs_lock_take(&al->room.lock);
+	bs_quick_take(&al->room.lock);
 	status = take_all(al, &list);
-	bs_lock_drop(&al->room.lock);
+	bs_quick_drop(&al->room.lock);
 	while (list) {
 		struct al_range *range = list;
 		struct al_span span = { .offset = range->offset,
@@ -402,9 +402,9 @@ static enum ps_status give_all_back(struct al_allocator *al)
 
 		list = range->bin_next;
 		al->config.ops.shrink(al->config.owner, &span);
-		bs_lock_take(&al->room.lock);
+		bs_quick_take(&al->room.lock);
 		al_room_remove(al, range);
-		bs_lock_drop(&al->room.lock);
+		bs_quick_drop(&al->room.lock);
 	}
 	return status;
 }

@@ -17,13 +17,12 @@
 struct al_chunk {
 	struct al_chunk *next;
 	size_t bytes;
-	_Alignas(AL_CACHE_LINE) struct al_range ranges[];
+	_Alignas(AL_LINE_PAIR) struct al_range ranges[];
 };
 
 void al_room_init(struct al_room *room)
 {
-	bs_lock_init(&room->lock, BS_RANK_AL_ROOM);
-	pthread_cond_init(&room->moved, NULL);
+	bs_quick_init(&room->lock, BS_RANK_AL_ROOM);
 	room->none.stream = AL_STREAM_NONE;
 }
 
@@ -55,8 +54,16 @@ void al_room_done(struct al_allocator *al)
 		room->homes = home->next;
 		al_host_free(al, home);
 	}
-	pthread_cond_destroy(&room->moved);
-	bs_lock_done(&room->lock);
+}
+
+uint64_t al_room_epoch(struct al_allocator *al)
+{
+	uint64_t epoch;
+
+	bs_quick_take(&al->room.lock);
+	epoch = al->room.epoch;
+	bs_quick_drop(&al->room.lock);
+	return epoch;
 }
 
 /* ---- descriptors ---- */
@@ -388,6 +395,16 @@ struct al_range *al_room_give(struct al_allocator *al, struct al_range *range,
 	return range;
 }
 
+static void set_reserved(struct al_allocator *al, uint64_t reserved)
+{
+	uint64_t part = reserved / AL_EMPTY_PART;
+
+	al->room.reserved = reserved;
+	atomic_store_explicit(&al->empty_max,
+			      part > AL_EMPTY_MIN ? part : AL_EMPTY_MIN,
+			      memory_order_relaxed);
+}
+
 enum ps_status al_room_add(struct al_allocator *al, const struct al_span *span)
 {
 	struct al_room *room = &al->room;
@@ -408,7 +425,7 @@ enum ps_status al_room_add(struct al_allocator *al, const struct al_span *span)
 	while (before && before->offset > span->offset)
 		before = before->before;
 	list_insert(room, range, before);
-	room->reserved += span->size;
+	set_reserved(al, room->reserved + span->size);
 	if (room->reserved > room->peak_reserved)
 		room->peak_reserved = room->reserved;
 	al_room_give(al, range, span->home);
@@ -417,6 +434,6 @@ enum ps_status al_room_add(struct al_allocator *al, const struct al_span *span)
 
 void al_room_remove(struct al_allocator *al, struct al_range *range)
 {
-	al->room.reserved -= range->size;
+	set_reserved(al, al->room.reserved - range->size);
 	range_forget(al, range);
 }

@@ -16,6 +16,9 @@
 void al_room_init(struct al_room *room);
 void al_room_done(struct al_allocator *al);
 
+/* Another number whenever memory has come free. Takes the room's lock. */
+uint64_t al_room_epoch(struct al_allocator *al);
+
 /* The functions below: pre: the room's lock is held. */
 
 /*

@@ -13,7 +13,7 @@
 
 enum ps_status al_shard_init(struct al_allocator *al, struct al_shard *shard)
 {
-	bs_lock_init(&shard->lock, BS_RANK_AL_SHARD);
+	bs_quick_init(&shard->lock, BS_RANK_AL_SHARD);
 	shard->al = al;
 	return al_batch_reserve(shard);
 }
@@ -33,18 +33,11 @@ void al_shard_done(struct al_shard *shard)
 			al_host_free(al, heap);
 		}
 	}
-	bs_lock_done(&shard->lock);
 }
 
 struct al_shard *al_shard_mine(struct al_allocator *al)
 {
-	static _Atomic(unsigned int) threads;
-	static _Thread_local unsigned int number; /* of this thread, from 1 */
-
-	if (number == 0)
-		number = 1 + atomic_fetch_add_explicit(&threads, 1,
-						       memory_order_relaxed);
-	return &al->shards[(number - 1) & al->shard_mask];
+	return &al->shards[(bs_thread_number() - 1) & al->shard_mask];
 }
 
 /* ---- heaps ---- */
@@ -57,9 +50,9 @@ static struct al_heap *heap_new(struct al_shard *shard, uint64_t stream,
 	struct al_heap *heap;
 
 	/* So that a page can always go back to the room. */
-	bs_lock_take(&al->room.lock);
+	bs_quick_take(&al->room.lock);
 	home = al_room_home_get(al, stream);
-	bs_lock_drop(&al->room.lock);
+	bs_quick_drop(&al->room.lock);
 	heap = home ? al_host_alloc(al, sizeof(*heap)) : NULL;
 	if (!heap)
 		return NULL;
@@ -67,6 +60,7 @@ static struct al_heap *heap_new(struct al_shard *shard, uint64_t stream,
 	heap->stream = stream;
 	heap->next = *bucket;
 	*bucket = heap;
+	bs_quick_own(&shard->lock);
 	return heap;
 }
 
@@ -138,10 +132,13 @@ static uint32_t blocks_wanted(const struct al_heap *heap, unsigned int class)
 	return blocks;
 }
 
+/* A page of one block is only ever asked for by its start. */
 static void map_page(struct al_allocator *al, const struct al_range *page,
 		     struct al_range *entry)
 {
-	for (uint64_t at = 0; at < page->size; at += AL_UNIT)
+	uint64_t end = page->blocks > 1 ? page->size : AL_UNIT;
+
+	for (uint64_t at = 0; at < end; at += AL_UNIT)
 		al_map_set(al, page->offset + at, entry);
 }
 
@@ -159,6 +156,7 @@ static void page_set_up(struct al_heap *heap, struct al_range *page,
 	atomic_store_explicit(&page->heap, heap, memory_order_release);
 	map_page(heap->shard->al, page, page);
 	heap->pages[class]++;
+	heap->shard->empty += page->size;
 	bin_push(heap, page);
 }
 
@@ -170,7 +168,7 @@ static enum ps_status page_new(struct al_heap *heap, unsigned int class)
 	struct al_range *page = NULL;
 	enum ps_status status;
 
-	bs_lock_take(&al->room.lock);
+	bs_quick_take(&al->room.lock);
 	status = al_room_take(al, blocks * al_class_bytes(c), heap->stream,
 			      &page);
 	if (status == PS_OUT_OF_MEMORY && blocks > c->blocks_min) {
@@ -180,21 +178,23 @@ static enum ps_status page_new(struct al_heap *heap, unsigned int class)
 	}
 	if (status == PS_OK)
 		page_set_up(heap, page, class, blocks);
-	bs_lock_drop(&al->room.lock);
+	bs_quick_drop(&al->room.lock);
 	return status;
 }
 
+/* pre: it is empty. */
 static void page_retire(struct al_heap *heap, struct al_range *page)
 {
 	struct al_allocator *al = heap->shard->al;
 
 	bin_drop(heap, page);
 	heap->pages[page->class]--;
-	bs_lock_take(&al->room.lock);
+	heap->shard->empty -= page->size;
+	bs_quick_take(&al->room.lock);
 	map_page(al, page, NULL);
 	atomic_store_explicit(&page->heap, NULL, memory_order_relaxed);
 	al_room_give(al, page, heap->stream);
-	bs_lock_drop(&al->room.lock);
+	bs_quick_drop(&al->room.lock);
 }
 
 static bool is_empty(const struct al_range *page)
@@ -213,9 +213,14 @@ void al_page_give(struct al_shard *shard, struct al_range *page,
 	page->free |= 1ull << index;
 	if (was_full)
 		bin_push(heap, page);
-	/* One page of a class stays, so that a program which allocates and
-	 * frees one block does not make and retire its page each time. */
-	if (is_empty(page) && !is_alone(heap, page))
+	if (!is_empty(page))
+		return;
+	shard->empty += page->size;
+	/* The last page of a class stays: a program that allocates and frees
+	 * one block would make and retire its page each time. */
+	if (shard->empty > atomic_load_explicit(&shard->al->empty_max,
+						memory_order_relaxed) &&
+	    !is_alone(heap, page))
 		page_retire(heap, page);
 }
 
@@ -258,6 +263,8 @@ static uint64_t page_take(struct al_shard *shard, struct al_heap *heap,
 	unsigned int index = (unsigned int)__builtin_ctzll(page->free);
 	uint64_t bytes = al_class_bytes(&al->classes[class]);
 
+	if (is_empty(page))
+		shard->empty -= page->blocks * bytes;
 	page->free &= page->free - 1;
 	page->live |= 1ull << index;
 	if (page->free == 0)
@@ -284,7 +291,7 @@ enum ps_status al_shard_alloc(struct al_shard *shard, unsigned int class,
 	enum ps_status status = PS_OK;
 	struct al_heap *heap;
 
-	bs_lock_take(&shard->lock);
+	bs_quick_take(&shard->lock);
 	heap = heap_get(shard, stream);
 	if (!heap)
 		status = bs_fail(PS_HOST_MEMORY,
@@ -293,6 +300,6 @@ enum ps_status al_shard_alloc(struct al_shard *shard, unsigned int class,
 		status = find_page(shard, heap, class);
 	if (status == PS_OK)
 		*offset_out = page_take(shard, heap, class);
-	bs_lock_drop(&shard->lock);
+	bs_quick_drop(&shard->lock);
 	return status;
 }

@@ -3,7 +3,7 @@
 
 /*
  * Size classes of small blocks: 512 B steps up to 4 KiB, then eight steps to
- * each doubling up to 1 MiB. A block is at most an eighth larger than asked.
+ * each doubling up to 64 MiB. A block is at most an eighth larger than asked.
  *
  * Invariant: a page holds a whole number of AL_UNIT, so a class whose size is
  * no multiple of it comes in pages of a power-of-two count that makes it one.
@@ -14,8 +14,8 @@
 #include "allocator/allocator.h"
 #include "base/arith.h"
 
-#define AL_CLASSES 72u
-#define AL_SMALL_MAX (1024u * 1024u)
+#define AL_CLASSES 120u
+#define AL_SMALL_MAX (64u * 1024u * 1024u)
 #define AL_LINEAR 8u /* classes of one granule's step each */
 
 /* A page's blocks are bits of one word. */
@@ -51,7 +51,8 @@ static inline uint64_t al_class_bytes(const struct al_class *class)
 
 /*
  * The index of the block at @distance bytes from its page's start. Exact while
- * distance / AL_GRANULE * granules < 2^31; a page's largest product is 2^24.
+ * distance / AL_GRANULE * granules < 2^31: pages of more than one block stay
+ * far below, and in the others only the start is ever asked for.
  */
 static inline uint32_t al_class_index(const struct al_class *class,
 				      uint64_t distance)

@@ -27,9 +27,18 @@
 #include "base/lock.h"
 #include "base/status.h"
 
-#define AL_CACHE_LINE 64
+/* Processors fetch lines of 64 bytes in pairs. */
+#define AL_LINE_PAIR 128
 #define AL_HUGE_PAGE (2ul * 1024 * 1024)
 #define AL_HEAP_BUCKETS 16u
+
+/*
+ * A shard's empty pages go to the room when they amount to more than this
+ * part of all that is reserved, but not below the minimum: so much is
+ * allocated and freed again without the lock that all share.
+ */
+#define AL_EMPTY_PART 64u
+#define AL_EMPTY_MIN (64ull * 1024 * 1024)
 
 /* Bins of free ranges: sixteen to each doubling, counted in units. */
 #define AL_BIN_COLUMNS 16u
@@ -96,7 +105,7 @@ struct al_gauge {
 };
 
 struct al_room {
-	struct bs_lock lock;
+	struct bs_quick lock;
 	struct al_home none;   /* usable on every stream */
 	struct al_home *homes; /* the others */
 	struct al_range *first;
@@ -111,9 +120,7 @@ struct al_room {
 	uint64_t allocs;
 	uint64_t frees;
 	uint64_t failed;
-	uint64_t epoch;       /* moves when memory comes free */
-	unsigned int movers;  /* threads with memory in their hands */
-	pthread_cond_t moved; /* movers fell to 0 */
+	uint64_t epoch; /* moves when memory comes free */
 };
 
 enum al_batch_state {
@@ -145,7 +152,7 @@ struct al_heap {
 
 /* Guarded by its lock, all of it. */
 struct al_shard {
-	_Alignas(AL_CACHE_LINE) struct bs_lock lock;
+	_Alignas(AL_LINE_PAIR) struct bs_quick lock;
 	struct al_allocator *al; /* immutable */
 	struct al_heap *recent;
 	struct al_gauge gauge;
@@ -154,6 +161,7 @@ struct al_shard {
 	uint64_t fences;
 	uint64_t fence_waits;
 	uint64_t pending;         /* bytes in batches */
+	uint64_t empty;           /* bytes in pages without a block */
 	unsigned int passed;      /* batches in state PASSED */
 	unsigned int guarded;     /* batches in state GUARDED */
 	bool has_full;            /* a batch is full and not recorded */
@@ -166,16 +174,26 @@ struct al_shard {
 	uint64_t live_blocks[AL_CLASSES];
 };
 
+/* Threads that have memory in their hands which no list shows. */
+struct al_movers {
+	struct bs_lock lock;
+	pthread_cond_t gone; /* count fell to 0 */
+	unsigned int count;
+};
+
 struct al_allocator {
 	struct al_config config;         /* immutable */
+	uint64_t small_max;              /* immutable */
 	unsigned int shard_mask;         /* immutable */
 	struct al_shard *shards;         /* immutable */
 	_Atomic(struct al_range *) *map; /* immutable; the entries are not */
 	uint64_t map_entries;            /* immutable */
 	struct al_class classes[AL_CLASSES]; /* immutable */
-	struct bs_lock peak_lock;
-	_Atomic(uint64_t) peak;  /* written under peak_lock */
-	_Atomic(uint64_t) order; /* of the next fence */
+	struct al_movers movers;
+	struct bs_quick peak_lock;
+	_Atomic(uint64_t) empty_max; /* of each shard; by the room's lock */
+	_Atomic(uint64_t) peak;      /* written under peak_lock */
+	_Atomic(uint64_t) order;     /* of the next fence */
 	struct al_room room;
 };
 

@@ -10,15 +10,15 @@
 void al_lock_all(struct al_allocator *al)
 {
 	for (unsigned int i = 0; i <= al->shard_mask; i++)
-		bs_lock_take(&al->shards[i].lock);
-	bs_lock_take(&al->room.lock);
+		bs_quick_take(&al->shards[i].lock);
+	bs_quick_take(&al->room.lock);
 }
 
 void al_unlock_all(struct al_allocator *al)
 {
-	bs_lock_drop(&al->room.lock);
+	bs_quick_drop(&al->room.lock);
 	for (unsigned int i = al->shard_mask + 1; i-- > 0;)
-		bs_lock_drop(&al->shards[i].lock);
+		bs_quick_drop(&al->shards[i].lock);
 }
 
 /* ---- the peak ---- */
@@ -53,7 +53,7 @@ void al_gauge_raise(struct al_allocator *al)
 	uint64_t sum, peak, share;
 	unsigned int used;
 
-	bs_lock_take(&al->peak_lock);
+	bs_quick_take(&al->peak_lock);
 	sum = sum_live(al, &used);
 	peak = atomic_load_explicit(&al->peak, memory_order_relaxed);
 	if (sum > peak)
@@ -68,7 +68,7 @@ void al_gauge_raise(struct al_allocator *al)
 				      live > 0 ? live + share : 0,
 				      memory_order_relaxed);
 	}
-	bs_lock_drop(&al->peak_lock);
+	bs_quick_drop(&al->peak_lock);
 }
 
 /* ---- statistics ---- */

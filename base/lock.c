@@ -3,8 +3,14 @@
 
 #include "base/lock.h"
 
+#include <linux/futex.h>
+#include <linux/membarrier.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /* All shards of an allocator, and a few more. */
 #define HELD_MAX 320
@@ -19,6 +25,45 @@ static const char *const names[] = {
 static _Thread_local enum bs_rank held[HELD_MAX];
 static _Thread_local unsigned int held_count;
 
+bool bs_rank_none_held(void)
+{
+	return held_count == 0;
+}
+
+/*
+ * Locks of one rank (the shards) may be held together: whoever takes them all
+ * does so in the order of their numbers.
+ */
+void bs_rank_take(enum bs_rank rank)
+{
+	enum bs_rank last = BS_RANK_NONE;
+
+	if (held_count > 0)
+		last = held[held_count - 1];
+	if (rank < last) {
+		fprintf(stderr,
+			"poolswitch: lock order: %s is taken under %s\n",
+			names[rank], names[last]);
+		abort();
+	}
+	if (held_count < HELD_MAX)
+		held[held_count] = rank;
+	held_count++;
+}
+
+void bs_rank_drop(enum bs_rank rank)
+{
+	unsigned int i = held_count < HELD_MAX ? held_count : HELD_MAX;
+
+	while (i > 0 && held[i - 1] != rank)
+		i--;
+	for (; i > 0 && i < held_count && i < HELD_MAX; i++)
+		held[i - 1] = held[i];
+	held_count--;
+}
+
+/* ---- bs_lock ---- */
+
 void bs_lock_init(struct bs_lock *lock, enum bs_rank rank)
 {
 	pthread_mutex_init(&lock->mutex, NULL);
@@ -30,39 +75,119 @@ void bs_lock_done(struct bs_lock *lock)
 	pthread_mutex_destroy(&lock->mutex);
 }
 
-int bs_lock_none_held(void)
+/* ---- bs_quick ---- */
+
+/* About as long as the longest ordinary section. */
+#define SPINS 200
+
+/* So many visits close the owner's way, so many calm entries open it. */
+#define VISITS_MAX 8u
+#define CALM_MIN 4096u
+
+_Thread_local uint32_t bs_thread;
+static bool has_barrier; /* immutable after the first lock's init */
+
+uint32_t bs_thread_new(void)
 {
-	return held_count == 0;
+	static _Atomic(uint32_t) last;
+
+	bs_thread = 1 + atomic_fetch_add(&last, 1);
+	return bs_thread;
 }
 
-/*
- * Locks of one rank (the shards) may be held together: whoever takes them all
- * does so in the order of their numbers.
- */
-void bs_lock_check_take(const struct bs_lock *lock)
+static void register_barrier(void)
 {
-	enum bs_rank last = BS_RANK_NONE;
+	has_barrier =
+		syscall(SYS_membarrier,
+			MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0) == 0;
+}
 
-	if (held_count > 0)
-		last = held[held_count - 1];
-	if (lock->rank < last) {
-		fprintf(stderr,
-			"poolswitch: lock order: %s is taken under %s\n",
-			names[lock->rank], names[last]);
-		abort();
+/* Every thread of the process passes a memory barrier. */
+static void barrier(void)
+{
+	syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0);
+}
+
+void bs_quick_init(struct bs_quick *lock, enum bs_rank rank)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, register_barrier);
+	memset(lock, 0, sizeof(*lock));
+	lock->rank = rank;
+}
+
+void bs_quick_own(struct bs_quick *lock)
+{
+	if (has_barrier && atomic_load(&lock->owner) == 0)
+		atomic_store(&lock->owner, bs_thread_number());
+}
+
+static bool try_take(struct bs_quick *lock)
+{
+	return atomic_load_explicit(&lock->taken, memory_order_relaxed) == 0 &&
+	       atomic_exchange_explicit(&lock->taken, 1,
+					memory_order_acquire) == 0;
+}
+
+static void wait_and_take(struct bs_quick *lock)
+{
+	for (int i = 0; i < SPINS; i++) {
+		if (try_take(lock))
+			return;
+		__builtin_ia32_pause();
 	}
-	if (held_count < HELD_MAX)
-		held[held_count] = lock->rank;
-	held_count++;
+	atomic_fetch_add(&lock->sleepers, 1);
+	while (atomic_exchange(&lock->taken, 1) != 0)
+		syscall(SYS_futex, &lock->taken, FUTEX_WAIT_PRIVATE, 1, NULL,
+			NULL, 0);
+	atomic_fetch_sub(&lock->sleepers, 1);
 }
 
-void bs_lock_check_drop(const struct bs_lock *lock)
+/* Keeps the owner out. The owner may have been inside when we came, and even
+ * off its processor: then it is given ours. */
+static void visit(struct bs_quick *lock)
 {
-	unsigned int i = held_count < HELD_MAX ? held_count : HELD_MAX;
+	atomic_store(&lock->wanted, 1);
+	barrier();
+	for (int i = 0;
+	     atomic_load_explicit(&lock->inside, memory_order_acquire); i++) {
+		if (i < SPINS)
+			__builtin_ia32_pause();
+		else
+			sched_yield();
+	}
+	lock->calm = 0;
+	if (lock->visits < VISITS_MAX)
+		lock->visits++;
+}
 
-	while (i > 0 && held[i - 1] != lock->rank)
-		i--;
-	for (; i > 0 && i < held_count && i < HELD_MAX; i++)
-		held[i - 1] = held[i];
-	held_count--;
+void bs_quick_enter(struct bs_quick *lock)
+{
+	uint32_t owner;
+
+	if (atomic_exchange_explicit(&lock->taken, 1, memory_order_acquire))
+		wait_and_take(lock);
+	owner = atomic_load_explicit(&lock->owner, memory_order_relaxed);
+	if (owner == 0)
+		return;
+	if (owner != bs_thread_number()) {
+		/* Once closed for good, the owner cannot be inside. */
+		if (lock->visits < VISITS_MAX)
+			visit(lock);
+		lock->calm = 0;
+	} else if (++lock->calm >= CALM_MIN) {
+		lock->calm = 0;
+		lock->visits = 0;
+	}
+}
+
+void bs_quick_leave(struct bs_quick *lock)
+{
+	if (lock->visits < VISITS_MAX)
+		atomic_store_explicit(&lock->wanted, 0, memory_order_release);
+	atomic_exchange(&lock->taken, 0);
+	if (atomic_load(&lock->sleepers) != 0)
+		syscall(SYS_futex, &lock->taken, FUTEX_WAKE_PRIVATE, 1, NULL,
+			NULL, 0);
 }

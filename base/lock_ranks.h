@@ -9,6 +9,7 @@
  */
 LOCK(BS_RANK_PROCESS, "lib: the process's list of pools")
 LOCK(BS_RANK_POOL, "lib: segments and inserted ranges of one pool")
+LOCK(BS_RANK_AL_MOVERS, "allocator: how many threads have memory in hand")
 LOCK(BS_RANK_AL_SHARD, "allocator: the pages of one shard")
 LOCK(BS_RANK_AL_ROOM, "allocator: free ranges and large blocks")
 LOCK(BS_RANK_AL_PEAK, "allocator: the peak and who may reach it")

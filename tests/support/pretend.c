@@ -18,7 +18,7 @@ struct fence {
 
 static void must_hold_no_lock(struct tp_world *world)
 {
-	if (!bs_lock_none_held())
+	if (!bs_rank_none_held())
 		atomic_fetch_add(&world->broken_rules, 1);
 }
 
@@ -176,7 +176,7 @@ static void *host_alloc(void *owner, size_t bytes)
 
 	pthread_mutex_lock(&world->mutex);
 	if (world->host_allocs_left != 0)
-		memory = aligned_alloc(64, bytes);
+		memory = aligned_alloc(128, bytes);
 	if (world->host_allocs_left > 0)
 		world->host_allocs_left--;
 	if (memory)
@@ -205,6 +205,7 @@ struct al_config tp_config(struct tp_world *world, unsigned int shards)
 		.capacity = TP_SEGMENTS * TP_SEGMENT,
 		.room_unit = TP_SEGMENT,
 		.shards = shards,
+		.small_max = TP_SMALL_MAX,
 		.ops = { .grow = grow,
 			 .shrink = shrink,
 			 .fence_record = fence_record,

