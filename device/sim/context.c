@@ -13,7 +13,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#define CUDA_VERSION_TOLD 12050
+/* What the GPU says of itself, unless the environment says otherwise. */
+#define VERSION 12050
+#define CAPABILITY 70
+#define NAME "Simulated GPU"
 #define STACK_MAX 64
 
 struct CUctx_st {
@@ -98,7 +101,7 @@ CUresult cuDriverGetVersion(int *version)
 	ENTER_IF(cuDriverGetVersion, SIM_ALWAYS);
 	if (!version)
 		return CUDA_ERROR_INVALID_VALUE;
-	*version = CUDA_VERSION_TOLD;
+	*version = (int)sim_setting("POOLSWITCH_SIM_VERSION", VERSION);
 	return CUDA_SUCCESS;
 }
 
@@ -124,12 +127,14 @@ CUresult cuDeviceGet(CUdevice *device, int ordinal)
 
 CUresult cuDeviceGetName(char *name, int length, CUdevice device)
 {
+	const char *given = getenv("POOLSWITCH_SIM_NAME");
+
 	ENTER(cuDeviceGetName);
 	if (!name || length <= 0)
 		return CUDA_ERROR_INVALID_VALUE;
 	if (device != 0)
 		return CUDA_ERROR_INVALID_DEVICE;
-	snprintf(name, (size_t)length, "Simulated GPU");
+	snprintf(name, (size_t)length, "%s", given ? given : NAME);
 	return CUDA_SUCCESS;
 }
 
@@ -168,13 +173,19 @@ CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute,
 		return CUDA_ERROR_INVALID_DEVICE;
 	switch (attribute) {
 	case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR:
-		*value = 7;
+		*value = (int)sim_setting("POOLSWITCH_SIM_CAPABILITY",
+					  CAPABILITY) /
+			 10;
 		break;
 	case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR:
-		*value = 0;
+		*value = (int)sim_setting("POOLSWITCH_SIM_CAPABILITY",
+					  CAPABILITY) %
+			 10;
+		break;
+	case CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED:
+		*value = (int)sim_setting("POOLSWITCH_SIM_VMM", 1);
 		break;
 	case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT:
-	case CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED:
 	case CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED:
 	case CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED:
 		*value = 1;

@@ -7,6 +7,7 @@
 #include "device/sim/work.h"
 
 #include <linux/futex.h>
+#include <pthread.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -17,6 +18,9 @@
 /* Whoever writes a value wakes those who wait for it; what a kernel or a copy
  * writes is seen at the next look. */
 #define LOOK_NANOSECONDS 200000
+
+static pthread_once_t bandwidth_once = PTHREAD_ONCE_INIT;
+static uint64_t gigabytes; /* a second; 0: as fast as it goes */
 
 struct transfer {
 	struct sim_op op;
@@ -91,13 +95,18 @@ static uint64_t now(void)
 	return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
 }
 
+static void read_bandwidth(void)
+{
+	gigabytes = sim_setting("POOLSWITCH_SIM_BANDWIDTH", 0);
+}
+
 /* Returns no earlier than the configured bandwidth allows. */
 static void take_time(uint64_t start, uint64_t bytes)
 {
-	uint64_t gigabytes = sim_setting("POOLSWITCH_SIM_BANDWIDTH", 0);
 	struct timespec until;
 	uint64_t end;
 
+	pthread_once(&bandwidth_once, read_bandwidth);
 	if (!gigabytes)
 		return;
 	end = start + bytes / gigabytes; /* 1 GB/s is a byte a nanosecond */
