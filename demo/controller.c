@@ -321,6 +321,12 @@ static enum ps_status count_images(struct controller *c)
 		return status;
 	c->results->images = digits.count;
 	dm_digits_free(&digits);
+	if (c->options->switches / DM_MODELS > c->results->images)
+		return bs_fail(PS_INVALID_ARGUMENT,
+			       "%u switches leave some without an image; %u "
+			       "are possible",
+			       c->options->switches,
+			       DM_MODELS * c->results->images);
 	return make_room_for_labels(c);
 }
 

@@ -20,8 +20,6 @@
 #include "demo/worker.h"
 #include "device/device.h"
 
-#define MAX_SWITCHES 1000000u
-
 static const char usage[] =
 	"usage: poolswitch-demo [option]...\n"
 	"\n"
@@ -74,7 +72,7 @@ static bool parse_switches(const char *text, uint32_t *switches_out)
 {
 	uint64_t number;
 
-	if (!parse_size(text, &number) || number > MAX_SWITCHES ||
+	if (!parse_size(text, &number) || number > UINT32_MAX ||
 	    number % DM_MODELS != 0)
 		return false;
 	*switches_out = (uint32_t)number;
@@ -200,7 +198,6 @@ int main(int argc, char **argv)
 		status = choose_gpu(&options, argv);
 	if (status == PS_OK)
 		status = dm_controller_run(&options, &results);
-	dm_sim_end();
 	return status == PS_OK ? show(&options, &results)
 			       : complain(ps_status_name(status));
 }

@@ -153,22 +153,6 @@ static enum ps_status find_sim_library(void)
 	return PS_OK;
 }
 
-static char sim_folder[] = "/dev/shm/poolswitch-demo-XXXXXX";
-static bool owns_sim_folder;
-
-enum ps_status dm_sim_begin(void)
-{
-	enum ps_status status = find_sim_library();
-
-	if (status != PS_OK || getenv("POOLSWITCH_SIM_DIR") != NULL)
-		return status;
-	if (mkdtemp(sim_folder) == NULL)
-		return bs_fail_errno("cannot make %s", sim_folder);
-	owns_sim_folder = true;
-	setenv("POOLSWITCH_SIM_DIR", sim_folder, 1);
-	return PS_OK;
-}
-
 static int remove_one(const char *path, const struct stat *info, int kind,
 		      struct FTW *place)
 {
@@ -178,9 +162,64 @@ static int remove_one(const char *path, const struct stat *info, int kind,
 	return remove(path);
 }
 
-void dm_sim_end(void)
+static pid_t guarded; /* for the signal handler */
+
+static void pass_on(int signal)
 {
-	if (owns_sim_folder)
-		nftw(sim_folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
-	owns_sim_folder = false;
+	kill(guarded, signal);
+}
+
+/* Waits for the child, removes the folder, and ends as the child did. pre:
+ * the signals that end a program are blocked, since before the fork. */
+static _Noreturn void guard(pid_t child, const char *folder,
+			    const sigset_t *unblocked)
+{
+	struct sigaction action = { .sa_handler = pass_on };
+	int ending = 0;
+
+	guarded = child;
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
+	sigaction(SIGHUP, &action, NULL);
+	sigprocmask(SIG_SETMASK, unblocked, NULL);
+	while (waitpid(child, &ending, 0) < 0 && errno == EINTR)
+		;
+	nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+	_exit(WIFEXITED(ending) ? WEXITSTATUS(ending) : 128 + WTERMSIG(ending));
+}
+
+/* Returns in the child, or in the caller when there is none. */
+static enum ps_status fork_guarded(const char *folder)
+{
+	sigset_t blocked;
+	sigset_t before;
+	pid_t child;
+
+	sigemptyset(&blocked);
+	sigaddset(&blocked, SIGINT);
+	sigaddset(&blocked, SIGTERM);
+	sigaddset(&blocked, SIGHUP);
+	sigprocmask(SIG_BLOCK, &blocked, &before);
+	child = fork();
+	if (child > 0)
+		guard(child, folder, &before);
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	return child == 0 ? PS_OK : bs_fail_errno("cannot fork");
+}
+
+enum ps_status dm_sim_begin(void)
+{
+	char folder[] = "/dev/shm/poolswitch-demo-XXXXXX";
+	enum ps_status status = find_sim_library();
+
+	if (status != PS_OK || getenv("POOLSWITCH_SIM_DIR") != NULL)
+		return status;
+	if (mkdtemp(folder) == NULL)
+		return bs_fail_errno("cannot make %s", folder);
+	status = fork_guarded(folder);
+	if (status != PS_OK)
+		rmdir(folder);
+	else
+		setenv("POOLSWITCH_SIM_DIR", folder, 1);
+	return status;
 }

@@ -39,10 +39,11 @@ enum ps_status dm_own_folder(char *folder_out, size_t room);
 enum ps_status dm_restart_simulated(char **argv);
 
 /*
- * Gives this run a simulated GPU of its own where the environment names
- * none, so that runs at the same time do not meet. Remove it at the end.
+ * Gives this run a simulated GPU of its own where the environment names none,
+ * so that runs at the same time do not meet. It is files in memory: the
+ * caller goes on in a child, and the process it was waits for that one's end,
+ * however it ends, and removes them.
  */
 enum ps_status dm_sim_begin(void);
-void dm_sim_end(void);
 
 #endif /* DEMO_START_H */

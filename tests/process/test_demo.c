@@ -191,6 +191,22 @@ static void test_demo_odd_switches_are_refused(void **state)
 	assert_says("3 is no value");
 }
 
+static void test_demo_too_many_switches_are_refused(void **state)
+{
+	(void)state;
+	assert_int_equal(demo("", "--switches 1196"), EXIT_FAILURE);
+	assert_says("1194 are possible");
+}
+
+static void test_demo_most_switches_are_done(void **state)
+{
+	json_t *root = results_of("", "--switches 1194");
+
+	(void)state;
+	assert_int_equal(number(root, "switches"), 1194);
+	json_decref(root);
+}
+
 static void test_demo_size_that_overflows_is_refused(void **state)
 {
 	(void)state;
@@ -258,6 +274,8 @@ static const struct th_test tests[] = {
 	TH_TEST(test_demo_unknown_option_is_refused),
 	TH_TEST(test_demo_stray_word_is_refused),
 	TH_TEST(test_demo_odd_switches_are_refused),
+	TH_TEST(test_demo_too_many_switches_are_refused),
+	TH_TEST(test_demo_most_switches_are_done),
 	TH_TEST(test_demo_size_that_overflows_is_refused),
 	TH_TEST(test_demo_without_data_names_the_file),
 	TH_TEST(test_demo_other_gpu_is_not_replaced),
