@@ -16,6 +16,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import time
 
 # What is packed: folders of the build that hold programs to run, helpers of
 # theirs, or the library.
@@ -119,6 +120,31 @@ def print_figures(rows):
             row["unit"], mark))
 
 
+def first_line(*command):
+    """What the command says first; "unknown" when it cannot be run."""
+    try:
+        said = subprocess.run(command, stdout=subprocess.PIPE, text=True,
+                              stderr=subprocess.DEVNULL).stdout
+    except OSError:
+        said = ""
+    return (said.splitlines() or ["unknown"])[0]
+
+
+def write_summary(out, rows):
+    """What ran where, and what came of it: OUT/suite.json."""
+    gpu = first_line("nvidia-smi", "--query-gpu=name,driver_version",
+                     "--format=csv,noheader")
+    summary = {
+        "gpu": gpu,
+        "commit": os.environ.get("POOLSWITCH_COMMIT")
+        or first_line("git", "rev-parse", "--short=12", "HEAD"),
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "results": [{"kind": kind, "name": name, "result": result}
+                    for kind, name, result in rows],
+    }
+    (out / "suite.json").write_text(json.dumps(summary, indent=1) + "\n")
+
+
 def run(folder, out, only):
     programs = programs_of(folder, only)
     if not programs:
@@ -131,6 +157,7 @@ def run(folder, out, only):
         new = read_figures(out, name)
         figures += new
         rows.append((kind, name, verdict_of(kind, status, new)))
+    write_summary(out, rows)
     if figures:
         print_figures(figures)
     print("\n%-6s %-32s %s" % ("kind", "program", "result"))
