@@ -366,6 +366,10 @@ static bool run_all(struct bn_run *run)
 	struct setting setting = { .run = run, .tick_ns = bn_tick_ns() };
 	double again;
 
+	if (!bn_gpu_open(NULL, NULL)) {
+		bn_complain("opening the GPU");
+		return false;
+	}
 	bn_title("clock");
 	put(&setting, "clock", "timer overhead, not subtracted",
 	    (double)bn_tick_overhead() * setting.tick_ns, "ns", 100001);
@@ -380,23 +384,14 @@ static bool run_all(struct bn_run *run)
 	return true;
 }
 
+static int no_role(const struct bn_options *options)
+{
+	fprintf(stderr, "bench: unknown role \"%s\"\n", options->role);
+	return EXIT_FAILURE;
+}
+
 int main(int argc, char **argv)
 {
-	struct bn_options options;
-	struct bn_run run;
-	int status;
-	bool ok;
-
-	if (!bn_options_parse(argc, argv, "How fast is allocation?", &options,
-			      &status))
-		return status;
-	if (!bn_run_open("alloc", &options, &run))
-		return EXIT_FAILURE;
-	ok = bn_gpu_open(NULL, NULL);
-	if (!ok)
-		bn_complain("opening the GPU");
-	ok = ok && run_all(&run);
-	bn_gpu_close();
-	status = bn_run_close(&run);
-	return ok ? status : EXIT_FAILURE;
+	return bn_main(argc, argv, "alloc", "How fast is allocation?", run_all,
+		       no_role);
 }

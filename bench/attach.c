@@ -206,19 +206,6 @@ static bool run_reserve(struct setting *setting)
 
 /* ---- receive ---- */
 
-static bool open_pool(struct setting *setting, enum ps_share_mode mode)
-{
-	struct ps_pool_config *config;
-	enum ps_status status;
-
-	if (ps_pool_config_new(&config) != PS_OK)
-		return false;
-	ps_pool_config_set_mode(config, mode);
-	status = ps_alloc_shared(config, &setting->pool);
-	ps_pool_config_free(config);
-	return status == PS_OK;
-}
-
 static void put_receive(struct setting *setting, const char *name, bool judged,
 			struct times *times)
 {
@@ -241,7 +228,7 @@ static bool run_receive(struct setting *setting, const char *name,
 	struct times times;
 	bool ok;
 
-	if (!open_pool(setting, mode)) {
+	if (bn_reserve(mode, &setting->pool) != PS_OK) {
 		bn_complain("%s", name);
 		return false;
 	}
@@ -372,38 +359,24 @@ static bool run_shared(struct setting *setting)
 	       run_bare_legacy(setting, bytes);
 }
 
-static int run_parent(const struct bn_options *options)
+static bool run_all(struct bn_run *run)
 {
-	struct setting setting = { .samples = options->quick ? QUICK_SAMPLES
-							     : SAMPLES };
-	struct bn_run run;
-	int status;
-	bool ok;
+	struct setting setting = {
+		.run = run,
+		.samples = run->options.quick ? QUICK_SAMPLES : SAMPLES,
+	};
 
-	if (!bn_run_open("attach", options, &run))
-		return EXIT_FAILURE;
-	setting.run = &run;
 	/* No context here while the children take the whole GPU. */
-	ok = run_reserve(&setting);
-	if (ok && !bn_gpu_open(NULL, NULL)) {
-		bn_complain("opening the GPU");
-		ok = false;
-	}
-	ok = ok && run_shared(&setting);
-	bn_gpu_close();
-	status = bn_run_close(&run);
-	return ok ? status : EXIT_FAILURE;
+	if (!run_reserve(&setting))
+		return false;
+	if (bn_gpu_open(NULL, NULL))
+		return run_shared(&setting);
+	bn_complain("opening the GPU");
+	return false;
 }
 
 int main(int argc, char **argv)
 {
-	struct bn_options options;
-	int status;
-
-	if (!bn_options_parse(argc, argv, "How long until a pool is usable?",
-			      &options, &status))
-		return status;
-	if (options.role != NULL)
-		return bn_attach_role(&options);
-	return run_parent(&options);
+	return bn_main(argc, argv, "attach", "How long until a pool is usable?",
+		       run_all, bn_attach_role);
 }

@@ -18,23 +18,6 @@
 
 /* ---- reserving ---- */
 
-static enum ps_status reserve_mode(enum ps_share_mode mode,
-				   struct ps_pool **pool_out)
-{
-	struct ps_pool_config *config;
-	enum ps_status status;
-
-	if (mode == PS_SHARE_VMM)
-		return ps_alloc_shared(NULL, pool_out);
-	status = ps_pool_config_new(&config);
-	if (status != PS_OK)
-		return status;
-	ps_pool_config_set_mode(config, mode);
-	status = ps_alloc_shared(config, pool_out);
-	ps_pool_config_free(config);
-	return status;
-}
-
 static bool reserve(int socket, enum ps_share_mode mode, bool split)
 {
 	struct bn_attach_answer answer = { { 0 } };
@@ -45,7 +28,7 @@ static bool reserve(int socket, enum ps_share_mode mode, bool split)
 	if (split && !bn_gpu_open(&answer.ns[0], &answer.ns[1]))
 		return false;
 	start = bn_now_ns();
-	if (reserve_mode(mode, &pool) != PS_OK)
+	if (bn_reserve(mode, &pool) != PS_OK)
 		return false;
 	answer.ns[split ? 2 : 0] = bn_now_ns() - start;
 	answer.pool_bytes = ps_pool_size(pool);

@@ -78,8 +78,9 @@ static bool take_option(int option, const char *program, const char *about,
 	return false;
 }
 
-bool bn_options_parse(int argc, char **argv, const char *about,
-		      struct bn_options *options_out, int *exit_out)
+/* False: the program ends with the exit status in *exit_out. */
+static bool parse(int argc, char **argv, const char *about,
+		  struct bn_options *options_out, int *exit_out)
 {
 	struct bn_options options = { .seed = DEFAULT_SEED };
 	int option;
@@ -120,8 +121,10 @@ static void find_date(char *text, size_t size)
 	strftime(text, size, "%Y-%m-%dT%H:%M:%SZ", &utc);
 }
 
-bool bn_run_open(const char *bench, const struct bn_options *options,
-		 struct bn_run *run_out)
+/* Asks the GPU and the driver for their names and prints the head of the
+ * table. False, with a message printed, when something fails. */
+static bool open_run(const char *bench, const struct bn_options *options,
+		     struct bn_run *run_out)
 {
 	struct bn_run run = { .bench = bench, .options = *options };
 	struct bn_identity identity;
@@ -255,7 +258,9 @@ void bn_target_least(struct bn_run *run, const struct bn_figure *figure,
 	judge(run, figure, false, bound);
 }
 
-int bn_run_close(struct bn_run *run)
+/* The last line of the table, and the program's exit status: 0 also when a
+ * target is missed, which is a result and no failure. */
+static int close_run(struct bn_run *run)
 {
 	if (run->simulated)
 		printf("\n%s: done; no target is judged on a simulated GPU\n",
@@ -286,4 +291,38 @@ void bn_complain(const char *format, ...)
 	va_end(args);
 	fprintf(stderr, "bench: %s%s%s%s%s\n", what, public[0] ? ": " : "",
 		public, own[0] ? ": " : "", own);
+}
+
+int bn_main(int argc, char **argv, const char *bench, const char *about,
+	    bool (*measure)(struct bn_run *run),
+	    int (*role)(const struct bn_options *options))
+{
+	struct bn_options options;
+	struct bn_run run;
+	int status;
+	bool ok;
+
+	if (!parse(argc, argv, about, &options, &status))
+		return status;
+	if (options.role != NULL)
+		return role(&options);
+	if (!open_run(bench, &options, &run))
+		return EXIT_FAILURE;
+	ok = measure(&run);
+	bn_gpu_close();
+	status = close_run(&run);
+	return ok ? status : EXIT_FAILURE;
+}
+
+enum ps_status bn_reserve(enum ps_share_mode mode, struct ps_pool **pool_out)
+{
+	struct ps_pool_config *config;
+	enum ps_status status = ps_pool_config_new(&config);
+
+	if (status != PS_OK)
+		return status;
+	ps_pool_config_set_mode(config, mode);
+	status = ps_alloc_shared(config, pool_out);
+	ps_pool_config_free(config);
+	return status;
 }

@@ -11,6 +11,8 @@
 #ifndef BENCH_BENCH_H
 #define BENCH_BENCH_H
 
+#include "include/poolswitch.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -53,16 +55,16 @@ struct bn_figure {
 };
 
 /*
- * Reads the options; --help prints @about. False: the program ends with the
- * exit status in *exit_out.
+ * The program: reads the options (--help prints @about), then does what @role
+ * does in a process that was started for one, else what @measure does. The
+ * latter's false, which it explained, is the program's failure.
  */
-bool bn_options_parse(int argc, char **argv, const char *about,
-		      struct bn_options *options_out, int *exit_out);
+int bn_main(int argc, char **argv, const char *bench, const char *about,
+	    bool (*measure)(struct bn_run *run),
+	    int (*role)(const struct bn_options *options));
 
-/* Opens the JSON file, asks the GPU and the driver for their names and prints
- * the head of the table. False, with a message printed, when one fails. */
-bool bn_run_open(const char *bench, const struct bn_options *options,
-		 struct bn_run *run_out);
+/* ps_alloc_shared() with the defaults and @mode. */
+enum ps_status bn_reserve(enum ps_share_mode mode, struct ps_pool **pool_out);
 
 /* A headline of the table; no figure. */
 void bn_title(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -78,10 +80,6 @@ void bn_target_most(struct bn_run *run, const struct bn_figure *figure,
 		    double bound);
 void bn_target_least(struct bn_run *run, const struct bn_figure *figure,
 		     double bound);
-
-/* The last line of the table, and the program's exit status: 0 also when a
- * target is missed, which is a result and no failure. */
-int bn_run_close(struct bn_run *run);
 
 /* Prints "bench: text" and the thread's last failures on standard error. */
 void bn_complain(const char *format, ...) __attribute__((format(printf, 1, 2)));

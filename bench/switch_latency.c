@@ -344,16 +344,9 @@ static bool run_pool(struct setting *setting, enum ps_share_mode mode,
 		     unsigned int first, unsigned int last,
 		     struct medians *medians)
 {
-	struct ps_pool_config *config;
-	enum ps_status status;
 	bool ok;
 
-	if (ps_pool_config_new(&config) != PS_OK)
-		return false;
-	ps_pool_config_set_mode(config, mode);
-	status = ps_alloc_shared(config, &setting->pool);
-	ps_pool_config_free(config);
-	if (status != PS_OK) {
+	if (bn_reserve(mode, &setting->pool) != PS_OK) {
 		bn_complain("reserving the pool");
 		return false;
 	}
@@ -388,7 +381,7 @@ static void compare(struct setting *setting, const struct medians *medians)
 	}
 }
 
-static bool run_all(struct setting *setting)
+static bool run_sessions(struct setting *setting)
 {
 	struct medians medians[WAYS];
 
@@ -406,37 +399,24 @@ static bool run_all(struct setting *setting)
 	return true;
 }
 
-static int run_parent(const struct bn_options *options)
+static bool run_all(struct bn_run *run)
 {
 	/* The simulated GPU's default has no room for 16 GiB. */
-	struct setting setting = { .sizes = options->quick ? 2 : SIZES };
-	struct bn_run run;
-	int status;
-	bool ok;
+	struct setting setting = {
+		.run = run,
+		.sizes = run->options.quick ? 2 : SIZES,
+	};
 
-	if (!bn_run_open("switch_latency", options, &run))
-		return EXIT_FAILURE;
-	setting.run = &run;
-	ok = bn_gpu_open(NULL, NULL);
-	if (!ok)
-		bn_complain("opening the GPU");
-	ok = ok && run_all(&setting);
-	bn_gpu_close();
-	status = bn_run_close(&run);
-	return ok ? status : EXIT_FAILURE;
+	if (bn_gpu_open(NULL, NULL))
+		return run_sessions(&setting);
+	bn_complain("opening the GPU");
+	return false;
 }
 
 int main(int argc, char **argv)
 {
-	struct bn_options options;
-	int status;
-
-	if (!bn_options_parse(argc, argv,
-			      "How long until another process works on the "
-			      "same memory?",
-			      &options, &status))
-		return status;
-	if (options.role != NULL)
-		return bn_switch_role(&options);
-	return run_parent(&options);
+	return bn_main(argc, argv, "switch_latency",
+		       "How long until another process works on the same "
+		       "memory?",
+		       run_all, bn_switch_role);
 }
