@@ -14,6 +14,9 @@
  * next bin, in which every one fits. */
 #define BIN_TRIES 8u
 
+/* Ranges from this size on are cut from the high end. */
+#define LARGE_MIN (2ull * 1024 * 1024)
+
 struct al_chunk {
 	struct al_chunk *next;
 	size_t bytes;
@@ -347,14 +350,16 @@ enum ps_status al_room_take(struct al_allocator *al, uint64_t bytes,
 		return PS_OUT_OF_MEMORY;
 	bin_remove(home, range);
 	if (range->size > bytes) {
-		struct al_range *rest = al_room_split(al, range, bytes);
+		bool high = bytes >= LARGE_MIN;
+		struct al_range *rest = al_room_split(
+			al, range, high ? range->size - bytes : bytes);
 
-		if (!rest) {
-			bin_insert(home, range);
+		bin_insert(home, rest && !high ? rest : range);
+		if (!rest)
 			return bs_fail(PS_HOST_MEMORY,
 				       "no host memory for a range's record");
-		}
-		bin_insert(home, rest);
+		if (high)
+			range = rest;
 	}
 	*range_out = range;
 	return PS_OK;

@@ -23,7 +23,9 @@ uint64_t al_room_epoch(struct al_allocator *al);
 
 /*
  * A free range of @bytes that may be used on @stream, taken out of its bin
- * and cut to size. PS_OUT_OF_MEMORY: none here, without a text.
+ * and cut to size: small ones from the low end of what is free, large ones
+ * from the high end, so that they stay apart. PS_OUT_OF_MEMORY: none here,
+ * without a text.
  */
 enum ps_status al_room_take(struct al_allocator *al, uint64_t bytes,
 			    uint64_t stream, struct al_range **range_out);

@@ -37,7 +37,7 @@
  * part of all that is reserved, but not below the minimum: so much is
  * allocated and freed again without the lock that all share.
  */
-#define AL_EMPTY_PART 64u
+#define AL_EMPTY_PART 16u
 #define AL_EMPTY_MIN (64ull * 1024 * 1024)
 
 /* Bins of free ranges: sixteen to each doubling, counted in units. */
@@ -186,15 +186,16 @@ struct al_allocator {
 	uint64_t small_max;              /* immutable */
 	unsigned int shard_mask;         /* immutable */
 	struct al_shard *shards;         /* immutable */
-	_Atomic(struct al_range *) *map; /* immutable; the entries are not */
+	_Atomic(struct al_range *) *map; /* immutable; its entries are not */
 	uint64_t map_entries;            /* immutable */
+	_Atomic(uint64_t) empty_max;     /* of a shard; by the room's lock */
 	struct al_class classes[AL_CLASSES]; /* immutable */
+	/* Apart from what every allocation reads. */
+	_Alignas(AL_LINE_PAIR) struct al_room room;
+	_Alignas(AL_LINE_PAIR) struct bs_quick peak_lock;
+	_Atomic(uint64_t) peak;  /* written under peak_lock */
+	_Atomic(uint64_t) order; /* of the next fence */
 	struct al_movers movers;
-	struct bs_quick peak_lock;
-	_Atomic(uint64_t) empty_max; /* of each shard; by the room's lock */
-	_Atomic(uint64_t) peak;      /* written under peak_lock */
-	_Atomic(uint64_t) order;     /* of the next fence */
-	struct al_room room;
 };
 
 static inline struct al_range *al_map_get(const struct al_allocator *al,
