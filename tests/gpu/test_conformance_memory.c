@@ -388,7 +388,7 @@ static void test_unmap_does_not_wait_for_work(void **state)
 	stream = th_gpu_stream(gpu, CU_STREAM_NON_BLOCKING);
 	th_gpu_block(gpu, stream);
 	th_cu(gpu->driver->cuMemUnmap(address, SEGMENT));
-	th_cu_is(gpu->driver->cuStreamQuery(stream), CUDA_ERROR_NOT_READY);
+	th_gpu_assert_busy(gpu, stream);
 	th_gpu_unblock(gpu);
 	th_cu(gpu->driver->cuStreamSynchronize(stream));
 	th_gpu_exit();

@@ -357,7 +357,7 @@ static void wait_for_value_in_segment(const struct th_gpu *gpu, int socket)
 						  CU_STREAM_WAIT_VALUE_GEQ));
 	th_cu(gpu->driver->cuMemcpyDtoHAsync_v2(&word, address + 4,
 						sizeof(word), stream));
-	th_cu_is(gpu->driver->cuStreamQuery(stream), CUDA_ERROR_NOT_READY);
+	th_gpu_assert_busy(gpu, stream);
 	th_gpu_tell(socket);
 	th_cu(gpu->driver->cuStreamSynchronize(stream));
 	assert_int_equal(word, VALUE);

@@ -13,9 +13,6 @@
 
 #define SEGMENT TH_SEGMENT_BYTES
 
-/* How long something that must not happen is waited for. */
-#define NOT_HAPPENING_MS 50
-
 /* ---- order in and between streams ---- */
 
 static void test_stream_runs_in_order(void **state)
@@ -43,7 +40,7 @@ static void test_stream_runs_in_order(void **state)
 
 /* Work on @second behind blocked work on @first: waits, or does not. */
 static void check_order(const struct th_gpu *gpu, CUstream first,
-			CUstream second, CUresult expected)
+			CUstream second, bool waits)
 {
 	CUdeviceptr address = th_gpu_segment(gpu);
 	CUevent event = th_gpu_event(gpu);
@@ -51,9 +48,10 @@ static void check_order(const struct th_gpu *gpu, CUstream first,
 	th_gpu_block(gpu, first);
 	th_cu(gpu->driver->cuMemsetD32Async(address, 1, 1, second));
 	th_cu(gpu->driver->cuEventRecord(event, second));
-	if (expected == CUDA_SUCCESS)
+	if (waits)
+		th_gpu_assert_pending(gpu, event);
+	else
 		th_cu(gpu->driver->cuEventSynchronize(event));
-	th_cu_is(gpu->driver->cuEventQuery(event), expected);
 	th_gpu_unblock(gpu);
 	th_cu(gpu->driver->cuEventSynchronize(event));
 }
@@ -74,59 +72,57 @@ static CUstream stream_of(const struct th_gpu *gpu, enum which which)
 	}
 }
 
-/* NOT_READY: work on the second waits for blocked work on the first. */
-static void order_in_child(enum which first, enum which second,
-			   CUresult expected)
+/* Whether work on the second waits for blocked work on the first. */
+static void order_in_child(enum which first, enum which second, bool waits)
 {
 	const struct th_gpu *gpu = th_gpu_child();
 
 	if (!gpu)
 		return;
-	check_order(gpu, stream_of(gpu, first), stream_of(gpu, second),
-		    expected);
+	check_order(gpu, stream_of(gpu, first), stream_of(gpu, second), waits);
 	th_gpu_exit();
 }
 
 static void test_legacy_stream_waits_for_blocking_stream(void **state)
 {
 	(void)state;
-	order_in_child(BLOCKING, LEGACY, CUDA_ERROR_NOT_READY);
+	order_in_child(BLOCKING, LEGACY, true);
 }
 
 static void test_legacy_stream_waits_for_per_thread_stream(void **state)
 {
 	(void)state;
-	order_in_child(PER_THREAD, LEGACY, CUDA_ERROR_NOT_READY);
+	order_in_child(PER_THREAD, LEGACY, true);
 }
 
 static void test_blocking_stream_waits_for_legacy_stream(void **state)
 {
 	(void)state;
-	order_in_child(LEGACY, BLOCKING, CUDA_ERROR_NOT_READY);
+	order_in_child(LEGACY, BLOCKING, true);
 }
 
 static void test_per_thread_stream_waits_for_legacy_stream(void **state)
 {
 	(void)state;
-	order_in_child(LEGACY, PER_THREAD, CUDA_ERROR_NOT_READY);
+	order_in_child(LEGACY, PER_THREAD, true);
 }
 
 static void test_non_blocking_stream_passes_legacy_stream(void **state)
 {
 	(void)state;
-	order_in_child(LEGACY, NON_BLOCKING, CUDA_SUCCESS);
+	order_in_child(LEGACY, NON_BLOCKING, false);
 }
 
 static void test_legacy_stream_passes_non_blocking_stream(void **state)
 {
 	(void)state;
-	order_in_child(NON_BLOCKING, LEGACY, CUDA_SUCCESS);
+	order_in_child(NON_BLOCKING, LEGACY, false);
 }
 
 static void test_two_streams_run_side_by_side(void **state)
 {
 	(void)state;
-	order_in_child(NON_BLOCKING, NON_BLOCKING, CUDA_SUCCESS);
+	order_in_child(NON_BLOCKING, NON_BLOCKING, false);
 }
 
 /* ---- events ---- */
@@ -145,7 +141,7 @@ static void test_event_passes_behind_its_work(void **state)
 	th_cu(gpu->driver->cuEventQuery(event)); /* never recorded */
 	th_gpu_block(gpu, stream);
 	th_cu(gpu->driver->cuEventRecord(event, stream));
-	th_cu_is(gpu->driver->cuEventQuery(event), CUDA_ERROR_NOT_READY);
+	th_gpu_assert_pending(gpu, event);
 	th_gpu_unblock(gpu);
 	th_cu(gpu->driver->cuEventSynchronize(event));
 	th_cu(gpu->driver->cuEventQuery(event));
@@ -168,7 +164,7 @@ static void test_stream_waits_for_event_of_another(void **state)
 	th_gpu_block(gpu, first);
 	th_cu(gpu->driver->cuEventRecord(event, first));
 	th_cu(gpu->driver->cuStreamWaitEvent(second, event, 0));
-	th_cu_is(gpu->driver->cuStreamQuery(second), CUDA_ERROR_NOT_READY);
+	th_gpu_assert_busy(gpu, second);
 	th_gpu_unblock(gpu);
 	th_cu(gpu->driver->cuStreamSynchronize(second));
 	th_cu(gpu->driver->cuStreamQuery(first));
@@ -192,7 +188,7 @@ static void test_event_recorded_again_stands_for_the_new_work(void **state)
 	th_cu(gpu->driver->cuEventRecord(event, blocked));
 	th_cu(gpu->driver->cuEventRecord(event, idle));
 	th_cu(gpu->driver->cuEventSynchronize(event));
-	th_cu_is(gpu->driver->cuStreamQuery(blocked), CUDA_ERROR_NOT_READY);
+	th_gpu_assert_busy(gpu, blocked);
 	th_gpu_unblock(gpu);
 	th_gpu_exit();
 }
@@ -211,7 +207,7 @@ static void test_event_of_destroyed_stream_passes(void **state)
 	th_gpu_block(gpu, stream);
 	th_cu(gpu->driver->cuEventRecord(event, stream));
 	th_cu(gpu->driver->cuStreamDestroy_v2(stream));
-	th_cu_is(gpu->driver->cuEventQuery(event), CUDA_ERROR_NOT_READY);
+	th_gpu_assert_pending(gpu, event);
 	th_gpu_unblock(gpu);
 	th_cu(gpu->driver->cuEventSynchronize(event));
 	th_gpu_exit();
@@ -254,7 +250,7 @@ static void check_context_event(enum which which)
 	event = th_gpu_event(gpu);
 	th_gpu_block(gpu, stream);
 	th_cu(gpu->driver->cuCtxRecordEvent(gpu->context, event));
-	th_cu_is(gpu->driver->cuEventQuery(event), CUDA_ERROR_NOT_READY);
+	th_gpu_assert_pending(gpu, event);
 	th_gpu_unblock(gpu);
 	th_cu(gpu->driver->cuEventSynchronize(event));
 	th_cu(gpu->driver->cuStreamQuery(stream));
@@ -323,8 +319,7 @@ static void test_context_event_covers_streams_of_other_threads(void **state)
 	event = th_gpu_event(gpu);
 	if (gpu->driver->cuCtxRecordEvent) {
 		th_cu(gpu->driver->cuCtxRecordEvent(gpu->context, event));
-		th_cu_is(gpu->driver->cuEventQuery(event),
-			 CUDA_ERROR_NOT_READY);
+		th_gpu_assert_pending(gpu, event);
 	}
 	th_gpu_unblock(gpu);
 	th_cu(gpu->driver->cuEventSynchronize(event));
@@ -488,7 +483,7 @@ static void test_value_wait_compares_as_asked(void **state)
 	th_cu(gpu->driver->cuStreamSynchronize(stream));
 	th_cu(gpu->driver->cuStreamWaitValue32_v2(stream, address, 7,
 						  CU_STREAM_WAIT_VALUE_GEQ));
-	th_cu_is(gpu->driver->cuStreamQuery(stream), CUDA_ERROR_NOT_READY);
+	th_gpu_assert_busy(gpu, stream);
 	th_gpu_exit();
 }
 
@@ -508,7 +503,7 @@ static void test_value_wait_is_ended_by_another_streams_write(void **state)
 	writer = th_gpu_stream(gpu, CU_STREAM_NON_BLOCKING);
 	th_cu(gpu->driver->cuStreamWaitValue32_v2(waiter, address, 1,
 						  CU_STREAM_WAIT_VALUE_EQ));
-	th_cu_is(gpu->driver->cuStreamQuery(waiter), CUDA_ERROR_NOT_READY);
+	th_gpu_assert_busy(gpu, waiter);
 	th_cu(gpu->driver->cuStreamWriteValue32_v2(writer, address, 1, 0));
 	th_cu(gpu->driver->cuStreamSynchronize(waiter));
 	th_gpu_exit();
@@ -550,7 +545,7 @@ static void test_free_waits_for_running_work(void **state)
 	assert_int_equal(pipe(freeing.done), 0);
 	pthread_create(&thread, NULL, free_address, &freeing);
 	done.fd = freeing.done[0];
-	assert_int_equal(poll(&done, 1, NOT_HAPPENING_MS), 0);
+	assert_int_equal(poll(&done, 1, TH_NOT_HAPPENING_MS), 0);
 	th_gpu_unblock(gpu);
 	pthread_join(thread, NULL);
 	th_cu(freeing.result);

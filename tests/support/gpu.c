@@ -272,6 +272,25 @@ void th_gpu_unblock(const struct th_gpu *gpu)
 	*gpu->gate = 1;
 }
 
+void th_gpu_assert_pending(const struct th_gpu *gpu, CUevent event)
+{
+	uint64_t end = th_now_ns() + TH_NOT_HAPPENING_MS * 1000000ull;
+
+	do
+		th_cu_is(gpu->driver->cuEventQuery(event),
+			 CUDA_ERROR_NOT_READY);
+	while (th_now_ns() < end);
+}
+
+void th_gpu_assert_busy(const struct th_gpu *gpu, CUstream stream)
+{
+	CUevent event = th_gpu_event(gpu);
+
+	th_cu(gpu->driver->cuEventRecord(event, stream));
+	th_gpu_assert_pending(gpu, event);
+	th_cu(gpu->driver->cuEventDestroy_v2(event));
+}
+
 CUfunction th_gpu_poke(const struct th_gpu *gpu)
 {
 	char simulated[4096];

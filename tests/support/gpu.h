@@ -111,6 +111,12 @@ CUevent th_gpu_event(const struct th_gpu *gpu);
 void th_gpu_block(const struct th_gpu *gpu, CUstream stream);
 void th_gpu_unblock(const struct th_gpu *gpu);
 
+/* Asserts that an event does not pass, and that work on a stream does not
+ * end, for a while (TH_NOT_HAPPENING_MS). */
+#define TH_NOT_HAPPENING_MS 50
+void th_gpu_assert_pending(const struct th_gpu *gpu, CUevent event);
+void th_gpu_assert_busy(const struct th_gpu *gpu, CUstream stream);
+
 /* A kernel that writes one word: (uint64_t address, uint32_t value). */
 CUfunction th_gpu_poke(const struct th_gpu *gpu);
 void th_gpu_launch_poke(const struct th_gpu *gpu, CUfunction poke,
