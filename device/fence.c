@@ -109,28 +109,10 @@ static enum ps_status record(struct dv_device *dev, CUstream stream,
 			 "recording an event on stream %p", (void *)stream);
 }
 
-enum ps_status dv_fence_record(struct dv_device *dev, void *stream,
-			       struct dv_fence **fence_out)
+static enum ps_status record_all(struct dv_device *dev, CUstream ignored,
+				 struct dv_fence *fence)
 {
-	struct dv_fence *fence = NULL;
-	struct dv_visit visit;
-	enum ps_status status = dv_enter(dev, &visit);
-
-	if (status != PS_OK)
-		return status;
-	status = new_fence(dev, &fence);
-	if (status == PS_OK)
-		status = record(dev, stream, fence);
-	dv_leave(dev, visit);
-	if (status == PS_OK)
-		*fence_out = fence;
-	else
-		dv_fence_free(dev, fence);
-	return status;
-}
-
-static enum ps_status record_all(struct dv_device *dev, struct dv_fence *fence)
-{
+	(void)ignored;
 	if (dev->driver->cuCtxRecordEvent)
 		return dv_result(dev->driver,
 				 dev->driver->cuCtxRecordEvent(dev->context,
@@ -143,8 +125,12 @@ static enum ps_status record_all(struct dv_device *dev, struct dv_fence *fence)
 	return PS_OK;
 }
 
-enum ps_status dv_fence_record_all(struct dv_device *dev,
-				   struct dv_fence **fence_out)
+/* A fence, recorded by @record_it. */
+static enum ps_status
+make_fence(struct dv_device *dev,
+	   enum ps_status (*record_it)(struct dv_device *dev, CUstream stream,
+				       struct dv_fence *fence),
+	   CUstream stream, struct dv_fence **fence_out)
 {
 	struct dv_fence *fence = NULL;
 	struct dv_visit visit;
@@ -154,13 +140,25 @@ enum ps_status dv_fence_record_all(struct dv_device *dev,
 		return status;
 	status = new_fence(dev, &fence);
 	if (status == PS_OK)
-		status = record_all(dev, fence);
+		status = record_it(dev, stream, fence);
 	dv_leave(dev, visit);
 	if (status == PS_OK)
 		*fence_out = fence;
 	else
 		dv_fence_free(dev, fence);
 	return status;
+}
+
+enum ps_status dv_fence_record(struct dv_device *dev, void *stream,
+			       struct dv_fence **fence_out)
+{
+	return make_fence(dev, record, stream, fence_out);
+}
+
+enum ps_status dv_fence_record_all(struct dv_device *dev,
+				   struct dv_fence **fence_out)
+{
+	return make_fence(dev, record_all, NULL, fence_out);
 }
 
 static enum ps_status poll_number(struct dv_device *dev, uint64_t number)

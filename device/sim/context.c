@@ -303,17 +303,8 @@ CUresult cuCtxSetCurrent(CUcontext context)
 
 CUresult cuCtxSynchronize(void)
 {
-	struct sim_point *points;
-	CUresult result;
-	size_t count;
-
 	ENTER_CONTEXT(cuCtxSynchronize);
 	if (sim_is_capturing_any())
 		return sim_capture_refuse();
-	result = sim_points_of_all(&points, &count);
-	if (result != CUDA_SUCCESS)
-		return result;
-	result = sim_points_wait(points, count);
-	free(points);
-	return result;
+	return sim_wait_for_all();
 }

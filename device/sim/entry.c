@@ -196,32 +196,42 @@ SIM_EXPORT void simDie(unsigned int milliseconds)
 	raise(SIGKILL);
 }
 
-CUresult cuGetErrorName(CUresult error, const char **name)
-{
-	ENTER_IF(cuGetErrorName, SIM_ALWAYS);
-	switch (error) {
-#define RESULT(code, value, status, text)                                      \
-	case code:                                                             \
-		*name = #code;                                                 \
-		return CUDA_SUCCESS;
+struct result {
+	CUresult code;
+	const char *name;
+	const char *text;
+};
+
+static const struct result results[] = {
+#define RESULT(name, value, status, text) { name, #name, text },
 #include "device/results.def"
 #undef RESULT
-	}
-	*name = NULL;
-	return CUDA_ERROR_INVALID_VALUE;
+};
+
+static const struct result *find_result(CUresult code)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof(results) / sizeof(results[0]); i++)
+		if (results[i].code == code)
+			return &results[i];
+	return NULL;
 }
 
-CUresult cuGetErrorString(CUresult error, const char **text_out)
+CUresult cuGetErrorName(CUresult error, const char **name)
 {
+	const struct result *result = find_result(error);
+
+	ENTER_IF(cuGetErrorName, SIM_ALWAYS);
+	*name = result ? result->name : NULL;
+	return result ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult cuGetErrorString(CUresult error, const char **text)
+{
+	const struct result *result = find_result(error);
+
 	ENTER_IF(cuGetErrorString, SIM_ALWAYS);
-	switch (error) {
-#define RESULT(code, value, status, text)                                      \
-	case code:                                                             \
-		*text_out = text;                                              \
-		return CUDA_SUCCESS;
-#include "device/results.def"
-#undef RESULT
-	}
-	*text_out = NULL;
-	return CUDA_ERROR_INVALID_VALUE;
+	*text = result ? result->text : NULL;
+	return result ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }

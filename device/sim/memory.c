@@ -6,7 +6,6 @@
 #include "device/sim/entry.h"
 #include "device/sim/work.h"
 
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -62,20 +61,6 @@ CUresult cuMemAlloc_v2(CUdeviceptr *address, size_t bytes)
 	return allocate(address, bytes);
 }
 
-static CUresult wait_for_all(void)
-{
-	struct sim_point *points;
-	CUresult result;
-	size_t count;
-
-	result = sim_points_of_all(&points, &count);
-	if (result != CUDA_SUCCESS)
-		return result;
-	result = sim_points_wait(points, count);
-	free(points);
-	return result;
-}
-
 /* Waits for all work, as the real one does. */
 CUresult cuMemFree_v2(CUdeviceptr address)
 {
@@ -88,7 +73,7 @@ CUresult cuMemFree_v2(CUdeviceptr address)
 	if (!sim_address_find(address, &mapping) ||
 	    mapping.address != address || mapping.kind != SIM_ALLOC)
 		return CUDA_ERROR_INVALID_VALUE;
-	result = wait_for_all();
+	result = sim_wait_for_all();
 	if (result != CUDA_SUCCESS)
 		return result;
 	return sim_address_remove(address, SIM_ALLOC);
@@ -275,7 +260,7 @@ CUresult cuIpcCloseMemHandle(CUdeviceptr address)
 	CUresult result;
 
 	ENTER_CONTEXT(cuIpcCloseMemHandle);
-	result = wait_for_all();
+	result = sim_wait_for_all();
 	if (result != CUDA_SUCCESS)
 		return result;
 	return sim_address_remove(address, SIM_IMPORT);
@@ -309,7 +294,7 @@ CUresult cuMemFreeHost(void *memory)
 	uint64_t bytes;
 
 	ENTER_CONTEXT(cuMemFreeHost);
-	result = wait_for_all();
+	result = sim_wait_for_all();
 	if (result == CUDA_SUCCESS)
 		result = sim_address_take_host(memory, SIM_HOST, &bytes);
 	if (result == CUDA_SUCCESS)

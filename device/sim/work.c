@@ -436,16 +436,24 @@ bool sim_work_is_ending(void)
 	return atomic_load(&is_ending) || sim_vram_is_lost();
 }
 
-void sim_work_end(void)
+CUresult sim_wait_for_all(void)
 {
 	struct sim_point *points;
+	CUresult result;
 	size_t count;
 
+	result = sim_points_of_all(&points, &count);
+	if (result != CUDA_SUCCESS)
+		return result;
+	result = sim_points_wait(points, count);
+	free(points);
+	return result;
+}
+
+void sim_work_end(void)
+{
 	atomic_store(&is_ending, true);
-	if (sim_points_of_all(&points, &count) == CUDA_SUCCESS) {
-		sim_points_wait(points, count);
-		free(points);
-	}
+	sim_wait_for_all();
 	atomic_store(&is_ending, false);
 	sim_work_clear_error();
 }

@@ -62,6 +62,9 @@ bool sim_points_passed(const struct sim_point *points, size_t count);
 /* Returns the context's error, if there is one by then. */
 CUresult sim_points_wait(const struct sim_point *points, size_t count);
 
+/* For all work that is submitted by now. */
+CUresult sim_wait_for_all(void);
+
 /* Of the streams that capture, any and this one. */
 bool sim_is_capturing_any(void);
 CUresult sim_capture_status(CUstream stream, CUstreamCaptureStatus *status);

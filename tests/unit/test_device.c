@@ -497,6 +497,8 @@ static enum ps_status use_once(struct dv_device *dev)
 	if (status == PS_OK)
 		status = dv_synchronize(dev);
 	th_sim_fail_nth(NULL, 0, 0);
+	/* A copy whose wait failed may be under way. */
+	th_assert_ok(dv_synchronize(dev));
 	if (address) {
 		(void)dv_window_unmap(dev, address, SEGMENT);
 		(void)dv_window_free(dev, address, SEGMENT);
