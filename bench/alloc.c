@@ -26,6 +26,9 @@
 /* The driver's pairs at small sizes: its time is limited. */
 #define DRIVER_PAIRS 100000u
 #define DRIVER_LIVE_MOST 100000u
+/* 1,000, 10,000, 100,000 and 1,000,000 live blocks. */
+#define LIVE_STEPS 4u
+#define LIVE_MOST 1000000u
 #define QUICK_LIVE 1000u
 #define QUICK_PAIRS 2000u
 
@@ -196,6 +199,13 @@ static bool run_mixed(struct setting *setting)
 
 /* ---- live ---- */
 
+static void name_live(const struct bn_subject *subject, uint32_t live,
+		      char name[BN_NAME_BYTES])
+{
+	snprintf(name, BN_NAME_BYTES, "%s, %u live, 512 B to 64 KiB",
+		 subject->name, live);
+}
+
 static enum bn_outcome run_live_one(struct setting *setting,
 				    const struct bn_subject *subject,
 				    uint32_t live, uint32_t pairs,
@@ -206,8 +216,7 @@ static enum bn_outcome run_live_one(struct setting *setting,
 	enum bn_outcome outcome;
 	char name[BN_NAME_BYTES];
 
-	snprintf(name, sizeof(name), "%s, %u live, 512 B to 64 KiB",
-		 subject->name, live);
+	name_live(subject, live, name);
 	if (!bn_workload_init(&work, live, pairs, SMALL_LARGEST,
 			      setting->run->options.seed))
 		return BN_FAILED;
@@ -233,42 +242,72 @@ static void judge_live(struct setting *setting, double few_ns, double many_ns)
 	bn_target_most(setting->run, &figure, 4);
 }
 
+/* The means, in ns, of 1,000 blocks, 10,000 and so on; 0 if not measured. */
+struct live_means {
+	double ns[LIVE_STEPS];
+};
+
 static bool run_live_of(struct setting *setting,
 			const struct bn_subject *subject, uint32_t most,
-			uint32_t pairs)
+			uint32_t pairs, struct live_means *means)
 {
 	enum bn_outcome outcome = BN_DONE;
-	double mean_ns = 0;
-	double few_ns = 0;
+	unsigned int step = 0;
 
 	if (!subject->open()) {
 		bn_complain("%s", subject->name);
 		return false;
 	}
 	for (uint32_t live = 1000; live <= most && outcome == BN_DONE;
-	     live *= 10) {
-		outcome = run_live_one(setting, subject, live, pairs, &mean_ns);
-		if (live == 1000)
-			few_ns = mean_ns;
-	}
-	if (outcome == BN_DONE && most == 1000000)
-		judge_live(setting, few_ns, mean_ns);
+	     live *= 10)
+		outcome = run_live_one(setting, subject, live, pairs,
+				       &means->ns[step++]);
 	subject->close();
 	return outcome != BN_FAILED;
+}
+
+static void compare_live(struct setting *setting, const struct live_means *ours,
+			 const struct live_means *driver)
+{
+	char baseline[BN_NAME_BYTES];
+	char name[BN_NAME_BYTES];
+	struct bn_figure figure = { .name = name,
+				    .metric = "faster, by mean",
+				    .unit = "times",
+				    .samples = DRIVER_PAIRS,
+				    .baseline = baseline };
+	uint32_t live = 1000;
+
+	for (unsigned int i = 0; i < LIVE_STEPS; i++, live *= 10) {
+		if (ours->ns[i] <= 0 || driver->ns[i] <= 0)
+			continue;
+		name_live(&bn_subject_async, live, name);
+		name_live(&bn_subject_driver, live, baseline);
+		figure.value = driver->ns[i] / ours->ns[i];
+		bn_figure(setting->run, &figure);
+	}
 }
 
 static bool run_live(struct setting *setting)
 {
 	bool quick = setting->run->options.quick;
+	struct live_means ours = { { 0 } };
+	struct live_means driver = { { 0 } };
 
 	bn_title("live: one thread, sizes 512 B to 64 KiB, growing number of "
 		 "live blocks");
-	return run_live_of(setting, &bn_subject_async,
-			   quick ? QUICK_LIVE : 1000000,
-			   quick ? QUICK_PAIRS : SMALL_PAIRS) &&
-	       run_live_of(setting, &bn_subject_driver,
-			   quick ? QUICK_LIVE : DRIVER_LIVE_MOST,
-			   quick ? QUICK_PAIRS : DRIVER_PAIRS);
+	if (!run_live_of(setting, &bn_subject_async,
+			 quick ? QUICK_LIVE : LIVE_MOST,
+			 quick ? QUICK_PAIRS : SMALL_PAIRS, &ours))
+		return false;
+	if (ours.ns[LIVE_STEPS - 1] > 0)
+		judge_live(setting, ours.ns[0], ours.ns[LIVE_STEPS - 1]);
+	if (!run_live_of(setting, &bn_subject_driver,
+			 quick ? QUICK_LIVE : DRIVER_LIVE_MOST,
+			 quick ? QUICK_PAIRS : DRIVER_PAIRS, &driver))
+		return false;
+	compare_live(setting, &ours, &driver);
+	return true;
 }
 
 /* ---- threads ---- */
@@ -285,13 +324,24 @@ struct threads_case {
 	bool judged; /* the project promises something */
 };
 
+enum {
+	ASYNC_OWN,
+	ASYNC_TENTH_HERE,
+	ASYNC_TENTH_THERE,
+	PLAIN_OWN,
+	DRIVER_OWN,
+	DRIVER_TENTH_HERE,
+};
+
 static const struct threads_case threads_cases[] = {
-	{ &bn_subject_async, BN_FREES_OWN, true },
-	{ &bn_subject_async, BN_FREES_TENTH_HERE, false },
-	{ &bn_subject_async, BN_FREES_TENTH_THERE, false },
-	{ &bn_subject_plain, BN_FREES_OWN, false },
-	{ &bn_subject_driver, BN_FREES_OWN, false },
-	{ &bn_subject_driver, BN_FREES_TENTH_HERE, false },
+	[ASYNC_OWN] = { &bn_subject_async, BN_FREES_OWN, true },
+	[ASYNC_TENTH_HERE] = { &bn_subject_async, BN_FREES_TENTH_HERE, false },
+	[ASYNC_TENTH_THERE] = { &bn_subject_async, BN_FREES_TENTH_THERE,
+				false },
+	[PLAIN_OWN] = { &bn_subject_plain, BN_FREES_OWN, false },
+	[DRIVER_OWN] = { &bn_subject_driver, BN_FREES_OWN, false },
+	[DRIVER_TENTH_HERE] = { &bn_subject_driver, BN_FREES_TENTH_HERE,
+				false },
 };
 
 static enum bn_outcome run_threads_one(struct setting *setting,
@@ -315,7 +365,7 @@ static enum bn_outcome run_threads_one(struct setting *setting,
 }
 
 static bool run_threads_case(struct setting *setting,
-			     const struct threads_case *one)
+			     const struct threads_case *one, double *widest_out)
 {
 	char name[BN_NAME_BYTES];
 	char alone[BN_NAME_BYTES];
@@ -326,7 +376,7 @@ static bool run_threads_case(struct setting *setting,
 				    .baseline = alone };
 	enum bn_outcome outcome;
 	double first;
-	double rate;
+	double rate = 0;
 
 	outcome = run_threads_one(setting, one, 1, alone, &first);
 	for (unsigned int threads = 2; threads <= 8 && outcome == BN_DONE;
@@ -339,24 +389,57 @@ static bool run_threads_case(struct setting *setting,
 	}
 	if (outcome == BN_DONE && one->judged)
 		bn_target_least(setting->run, &figure, 5);
+	*widest_out = outcome == BN_DONE ? rate : 0;
 	return outcome != BN_FAILED;
+}
+
+#define THREADS_CASES (sizeof(threads_cases) / sizeof(threads_cases[0]))
+
+/* Ours and the driver's throughput with 8 threads, block for block alike. */
+static void compare_threads(struct setting *setting, unsigned int ours,
+			    unsigned int driver, const double *widest)
+{
+	const char *frees = frees_text[threads_cases[ours].frees];
+	char baseline[BN_NAME_BYTES];
+	char name[BN_NAME_BYTES];
+	const struct bn_figure figure = { .name = name,
+					  .metric = "faster, by throughput",
+					  .value =
+						  widest[ours] / widest[driver],
+					  .unit = "times",
+					  .samples = 1,
+					  .baseline = baseline };
+
+	if (widest[driver] <= 0)
+		return;
+	snprintf(name, sizeof(name), "%s, 8 threads, %s",
+		 threads_cases[ours].subject->name, frees);
+	snprintf(baseline, sizeof(baseline), "%s, 8 threads, %s",
+		 threads_cases[driver].subject->name, frees);
+	bn_figure(setting->run, &figure);
 }
 
 static bool run_threads(struct setting *setting)
 {
-	bool ok = true;
+	double widest[THREADS_CASES] = { 0 };
 
 	bn_title("threads: 1,250 live blocks of 512 B to 1 GiB in each");
-	for (unsigned int i = 0;
-	     i < sizeof(threads_cases) / sizeof(threads_cases[0]) && ok; i++) {
+	for (unsigned int i = 0; i < THREADS_CASES; i++) {
+		bool ok;
+
 		if (!threads_cases[i].subject->open()) {
 			bn_complain("%s", threads_cases[i].subject->name);
 			return false;
 		}
-		ok = run_threads_case(setting, &threads_cases[i]);
+		ok = run_threads_case(setting, &threads_cases[i], &widest[i]);
 		threads_cases[i].subject->close();
+		if (!ok)
+			return false;
 	}
-	return ok;
+	compare_threads(setting, ASYNC_OWN, DRIVER_OWN, widest);
+	compare_threads(setting, ASYNC_TENTH_HERE, DRIVER_TENTH_HERE, widest);
+	compare_threads(setting, PLAIN_OWN, DRIVER_OWN, widest);
+	return true;
 }
 
 /* ---- */

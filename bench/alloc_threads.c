@@ -24,7 +24,10 @@
 #define QUICK_LANE_LIVE 50u
 #define LANE_PAIRS 65536u
 #define LARGEST (UINT64_C(1) << 30)
-#define RING 1024u
+/* A small simulated GPU has no room for many large blocks. */
+#define QUICK_LARGEST (UINT64_C(1) << 24)
+/* Blocks under way between two lanes, at most. */
+#define RING 64u
 #define TENTH 10u
 /* Also by a thread that got no processor while time was measured. */
 #define LEAST_PAIRS 16u
@@ -229,11 +232,12 @@ static bool prepare_lane(struct crew *crew, unsigned int i,
 			 const struct bn_options *options)
 {
 	uint32_t live = options->quick ? QUICK_LANE_LIVE : LANE_LIVE;
+	uint64_t largest = options->quick ? QUICK_LARGEST : LARGEST;
 	struct lane *lane = &crew->lane[i];
 
 	lane->crew = crew;
 	lane->next = &crew->lane[(i + 1) % crew->count];
-	if (!bn_workload_init(&lane->work, live, LANE_PAIRS, LARGEST,
+	if (!bn_workload_init(&lane->work, live, LANE_PAIRS, largest,
 			      options->seed + i)) {
 		bs_fail(PS_HOST_MEMORY, "no memory for a workload");
 		return false;

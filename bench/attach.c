@@ -29,10 +29,16 @@
 #define QUICK_SAMPLES 2u
 #define NS_PER_MS 1e6
 
+static const char bare_legacy[] = "bare driver, one allocation and CUDA IPC";
+
 struct setting {
 	struct bn_run *run;
 	unsigned int samples;
 	struct bn_attach_answer last; /* of the child before */
+	/* Medians of the default way, in ms, for the comparison. */
+	double pool_ms;
+	double first_ms;
+	double mapped_ms;
 	/* What a child is given; the feeders know which they need. */
 	struct ps_pool *pool;
 	const int *fds;
@@ -195,6 +201,7 @@ static bool run_reserve(struct setting *setting)
 		  1);
 	put_times(setting, "poolswitch VMM, reserve", "of that pool", &times,
 		  2);
+	setting->pool_ms = ms_at(&times, 2, 0.5);
 	times_done(&times);
 	if (!collect(setting, "reserve-legacy", feed_nothing, &times))
 		return false;
@@ -218,12 +225,9 @@ static void put_receive(struct setting *setting, const char *name, bool judged,
 	put_times(setting, name, "then map all", times, 2);
 }
 
-/*
- * Leaves the pool's shape in setting->segments, and the time from a context
- * to the whole pool mapped, the handshake with it.
- */
+/* Leaves the pool's shape and its times in @setting. */
 static bool run_receive(struct setting *setting, const char *name,
-			enum ps_share_mode mode, double *mapped_ms_out)
+			enum ps_share_mode mode)
 {
 	struct times times;
 	bool ok;
@@ -235,7 +239,8 @@ static bool run_receive(struct setting *setting, const char *name,
 	ok = collect(setting, "receive", feed_pool, &times);
 	if (ok) {
 		put_receive(setting, name, mode == PS_SHARE_VMM, &times);
-		*mapped_ms_out = ms_at(&times, 1, 0.5) + ms_at(&times, 2, 0.5);
+		setting->first_ms = ms_at(&times, 1, 0.5);
+		setting->mapped_ms = setting->first_ms + ms_at(&times, 2, 0.5);
 		times_done(&times);
 	}
 	setting->segments.bytes = ps_pool_segment_size(setting->pool);
@@ -261,8 +266,7 @@ static bool make_segment(uint64_t bytes, int *fd_out)
 	return dv_segment_release(device, handle) == PS_OK && status == PS_OK;
 }
 
-static bool judge_map(struct setting *setting, struct times *times,
-		      double mapped_ms)
+static void judge_map(struct setting *setting, struct times *times)
 {
 	static const char name[] = "bare driver, one segment at a time";
 	struct bn_figure figure = { .name = "poolswitch VMM, receive",
@@ -278,13 +282,12 @@ static bool judge_map(struct setting *setting, struct times *times,
 	for (unsigned int i = 0; i < 3; i++)
 		sum += ms_at(times, i, 0.5);
 	put(setting, name, "sum", sum);
-	figure.value = mapped_ms / sum;
+	figure.value = setting->mapped_ms / sum;
 	bn_figure(setting->run, &figure);
 	bn_target_most(setting->run, &figure, 1.2);
-	return true;
 }
 
-static bool run_bare_map(struct setting *setting, double mapped_ms)
+static bool run_bare_map(struct setting *setting)
 {
 	uint64_t count = setting->segments.count;
 	struct times times;
@@ -304,7 +307,7 @@ static bool run_bare_map(struct setting *setting, double mapped_ms)
 	else
 		ok = collect(setting, "import", feed_segments, &times);
 	if (ok) {
-		judge_map(setting, &times, mapped_ms);
+		judge_map(setting, &times);
 		times_done(&times);
 	}
 	while (made > 0)
@@ -314,49 +317,76 @@ static bool run_bare_map(struct setting *setting, double mapped_ms)
 	return ok;
 }
 
-static bool run_bare_legacy(struct setting *setting, uint64_t bytes)
+/* What one allocation and CUDA IPC take, as a multiple of ours. */
+static void compare(struct setting *setting, double alloc_ms, double open_ms)
 {
-	static const char name[] = "bare driver, one allocation and CUDA IPC";
-	struct dv_device *device = bn_gpu_device();
+	struct bn_figure figure = { .name = "poolswitch VMM, reserve",
+				    .metric = "faster, pool against cuMemAlloc",
+				    .value = alloc_ms / setting->pool_ms,
+				    .unit = "times",
+				    .samples = setting->samples,
+				    .baseline = bare_legacy };
+
+	bn_figure(setting->run, &figure);
+	figure.name = "poolswitch VMM, receive";
+	figure.metric = "faster, first allocation";
+	figure.value = open_ms / setting->first_ms;
+	bn_figure(setting->run, &figure);
+	figure.metric = "faster, all mapped";
+	figure.value = open_ms / setting->mapped_ms;
+	bn_figure(setting->run, &figure);
+}
+
+static bool run_bare_open(struct setting *setting, uint64_t address,
+			  double alloc_ms)
+{
 	struct times times;
+
+	if (dv_legacy_export(bn_gpu_device(), address, setting->handle) !=
+		    PS_OK ||
+	    !collect(setting, "open-handle", feed_handle, &times))
+		return false;
+	put_times(setting, bare_legacy, "cuIpcOpenMemHandle", &times, 0);
+	put_times(setting, bare_legacy, "cuIpcCloseMemHandle", &times, 1);
+	compare(setting, alloc_ms, ms_at(&times, 0, 0.5));
+	times_done(&times);
+	return true;
+}
+
+static bool run_bare_legacy(struct setting *setting)
+{
+	uint64_t bytes = setting->segments.count * setting->segments.bytes;
+	struct dv_device *device = bn_gpu_device();
+	struct bn_figure figure = { .name = bare_legacy,
+				    .metric = "cuMemAlloc, once",
+				    .unit = "ms",
+				    .samples = 1 };
 	uint64_t address;
 	uint64_t start;
 	bool ok;
 
 	start = bn_now_ns();
 	if (dv_legacy_alloc(device, bytes, &address) != PS_OK) {
-		bn_complain("%s", name);
+		bn_complain("%s", bare_legacy);
 		return false;
 	}
-	put(setting, name, "cuMemAlloc, once",
-	    (double)(bn_now_ns() - start) / NS_PER_MS);
-	ok = dv_legacy_export(device, address, setting->handle) == PS_OK &&
-	     collect(setting, "open-handle", feed_handle, &times);
-	if (ok) {
-		put_times(setting, name, "cuIpcOpenMemHandle", &times, 0);
-		put_times(setting, name, "cuIpcCloseMemHandle", &times, 1);
-		times_done(&times);
-	}
+	figure.value = (double)(bn_now_ns() - start) / NS_PER_MS;
+	bn_figure(setting->run, &figure);
+	ok = run_bare_open(setting, address, figure.value);
 	return dv_legacy_free(device, address) == PS_OK && ok;
 }
 
 static bool run_shared(struct setting *setting)
 {
-	double mapped_ms;
-	double legacy_ms;
-	uint64_t bytes;
-
 	bn_title("receive: in a worker, from its context to its first "
 		 "allocation");
+	/* The default comes last: its times are those that are compared. */
 	if (!run_receive(setting, "poolswitch legacy IPC, receive",
-			 PS_SHARE_LEGACY_IPC, &legacy_ms) ||
-	    !run_receive(setting, "poolswitch VMM, receive", PS_SHARE_VMM,
-			 &mapped_ms))
+			 PS_SHARE_LEGACY_IPC) ||
+	    !run_receive(setting, "poolswitch VMM, receive", PS_SHARE_VMM))
 		return false;
 	bn_title("map: what the driver itself takes, call by call");
-	bytes = setting->segments.count * setting->segments.bytes;
-	return run_bare_map(setting, mapped_ms) &&
-	       run_bare_legacy(setting, bytes);
+	return run_bare_map(setting) && run_bare_legacy(setting);
 }
 
 static bool run_all(struct bn_run *run)

@@ -31,7 +31,7 @@ TABLES = {
         ("first allocation", "received, first allocation served"),
         ("cuIpcOpenMemHandle", "received, by cuIpcOpenMemHandle"),
     )),
-    "switch": ("switch_latency", r"", (
+    "switch": ("switch_latency", r", (1|16) GiB$", (
         ("switch p50", "p50"),
         ("switch p99", "p99"),
         ("faster, by p50", "faster"),
@@ -43,10 +43,12 @@ TABLES = {
     )),
     "alloc-live": ("alloc", r"512 B to 64 KiB$", PAIR + (
         ("mean, of that with 1000", "of 1,000 live"),
+        ("faster, by mean", "faster, by mean"),
     )),
-    "alloc-threads": ("alloc", r"threads, ", (
+    "alloc-threads": ("alloc", r"threads?, ", (
         ("throughput", "throughput"),
         ("throughput, of 1 thread", "of 1 thread"),
+        ("faster, by throughput", "faster"),
     )),
     "alloc-clock": ("alloc", r"^clock$", (
         ("timer overhead, not subtracted", "in each timed pair"),
@@ -60,6 +62,7 @@ TABLES = {
         ("of that context", "context"),
         ("of that pool", "pool"),
         ("cuMemAlloc, once", "cuMemAlloc"),
+        ("faster, pool against cuMemAlloc", "faster"),
     )),
     "attach-receive": ("attach", r"receive$|and CUDA IPC$", (
         ("received", "received"),
@@ -68,6 +71,8 @@ TABLES = {
         ("then map all", "then map all"),
         ("cuIpcOpenMemHandle", "cuIpcOpenMemHandle"),
         ("cuIpcCloseMemHandle", "cuIpcCloseMemHandle"),
+        ("faster, first allocation", "faster, first allocation"),
+        ("faster, all mapped", "faster, all mapped"),
     )),
     "attach-map": ("attach", r"one segment at a time$|VMM, receive$", (
         ("import", "import"),
@@ -159,7 +164,7 @@ def make_table(runs, name):
     parts = []
     for _, lines in sorted(runs.get(bench, {}).items()):
         text = provenance(lines) + pivot(lines, pattern, columns)
-        if name in WITH_TARGETS:
+        if name in WITH_TARGETS and any(targets_of(lines)):
             text += "\n" + target_table(lines)
         parts.append(text)
     return "\n".join(parts) if parts else not_yet(bench)
@@ -185,8 +190,9 @@ def losses_of(lines):
     for line in lines:
         if (line["case"] != "target" and line["value"] < 1
                 and line["metric"].startswith("faster")):
+            how = line["metric"].partition(", ")[2]
             yield (f"{line['case']} takes {number(1 / line['value'])} times "
-                   f"as long as {line['baseline']}")
+                   f"as long as {line['baseline']} ({how})")
 
 
 def make_losses(runs):
