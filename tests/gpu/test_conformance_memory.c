@@ -80,6 +80,14 @@ static void test_create_beyond_the_gpu_is_out_of_memory(void **state)
 	th_gpu_exit();
 }
 
+/* The driver's own tables come and go with the memory. */
+static void assert_about(size_t bytes, size_t expected)
+{
+	const size_t more = 32 * SEGMENT;
+
+	assert_in_range(bytes + more, expected, expected + 2 * more);
+}
+
 static void test_memory_info_follows_create_and_release(void **state)
 {
 	const struct th_gpu *gpu = th_gpu_child();
@@ -92,9 +100,9 @@ static void test_memory_info_follows_create_and_release(void **state)
 		return;
 	before = th_gpu_free_bytes(gpu);
 	th_cu(gpu->driver->cuMemCreate(&handle, bytes, &gpu->prop, 0));
-	assert_int_equal(before - th_gpu_free_bytes(gpu), bytes);
+	assert_about(before - th_gpu_free_bytes(gpu), bytes);
 	th_cu(gpu->driver->cuMemRelease(handle));
-	assert_int_equal(th_gpu_free_bytes(gpu), before);
+	assert_about(th_gpu_free_bytes(gpu), before);
 	th_gpu_exit();
 }
 
@@ -125,7 +133,7 @@ static void test_descriptor_keeps_released_memory(void **state)
 static void test_closing_the_descriptor_frees_memory(void **state)
 {
 	const struct th_gpu *gpu = th_gpu_child();
-	const size_t bytes = 128 * SEGMENT;
+	const size_t bytes = 512 * SEGMENT;
 	CUmemGenericAllocationHandle handle;
 	size_t before;
 	int fd;
@@ -137,9 +145,9 @@ static void test_closing_the_descriptor_frees_memory(void **state)
 	th_cu(gpu->driver->cuMemCreate(&handle, bytes, &gpu->prop, 0));
 	fd = th_gpu_export(gpu, handle);
 	th_cu(gpu->driver->cuMemRelease(handle));
-	assert_int_equal(before - th_gpu_free_bytes(gpu), bytes);
+	assert_about(before - th_gpu_free_bytes(gpu), bytes);
 	close(fd);
-	assert_int_equal(th_gpu_free_bytes(gpu), before);
+	assert_about(th_gpu_free_bytes(gpu), before);
 	th_gpu_exit();
 }
 
