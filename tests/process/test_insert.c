@@ -86,6 +86,7 @@ static void test_insert_region_serves_its_segments(void **state)
 	assert_true(ptr >= ps_pool_pointer(pool, TH_PARAMETERS * TH_SEGMENT));
 	assert_int_equal(th_stats(pool).inserted,
 			 (TH_SEGMENTS - TH_PARAMETERS) * TH_SEGMENT);
+	th_assert_ok(ps_mem_free(pool, ptr));
 }
 
 /* ---- overlap ---- */
@@ -117,11 +118,13 @@ static void test_insert_refused_changes_nothing(void **state)
 static void test_insert_neighbours_serve_a_block_across(void **state)
 {
 	struct ps_pool *pool = *state;
+	void *ptr;
 
 	th_insert(pool, 4, 2);
 	th_insert(pool, 6, 2);
-	assert_ptr_equal(th_alloc(pool, 4 * TH_SEGMENT),
-			 ps_pool_pointer(pool, 4 * TH_SEGMENT));
+	ptr = th_alloc(pool, 4 * TH_SEGMENT);
+	assert_ptr_equal(ptr, ps_pool_pointer(pool, 4 * TH_SEGMENT));
+	th_assert_ok(ps_mem_free(pool, ptr));
 }
 
 /* ---- aliases ---- */
@@ -138,23 +141,27 @@ static void test_alias_shows_the_same_memory_elsewhere(void **state)
 	assert_ptr_not_equal(first, second);
 	th_put(pool, first, 1234);
 	assert_int_equal(th_get(pool, second), 1234);
+	th_assert_ok(ps_mem_free(pool, first));
+	th_assert_ok(ps_mem_free(pool, second));
 }
 
 static void test_alias_is_counted_once(void **state)
 {
 	struct ps_pool *pool = *state;
 	uint64_t free_bytes, total;
+	void *ptr[3];
 
 	th_insert(pool, 4, 2);
 	th_assert_ok(insert(pool, 4 * TH_SEGMENT, TH_SEGMENT, PS_INSERT_ALIAS));
-	(void)th_alloc(pool, TH_SEGMENT);
-	(void)th_alloc(pool, TH_SEGMENT);
-	(void)th_alloc(pool, TH_SEGMENT);
+	for (int i = 0; i < 3; i++)
+		ptr[i] = th_alloc(pool, TH_SEGMENT);
 	assert_int_equal(th_stats(pool).inserted, 2 * TH_SEGMENT);
 	assert_int_equal(th_stats(pool).mapped, 2 * TH_SEGMENT);
 	th_assert_ok(ps_mem_get_info(pool, &free_bytes, &total));
 	assert_int_equal(total, 2 * TH_SEGMENT);
 	assert_int_equal(free_bytes, 0);
+	for (int i = 0; i < 3; i++)
+		th_assert_ok(ps_mem_free(pool, ptr[i]));
 }
 
 static void test_alias_fills_the_window_and_says_so(void **state)
@@ -183,6 +190,7 @@ static void test_insert_for_a_stream_serves_no_other(void **state)
 			 PS_OUT_OF_MEMORY);
 	th_assert_ok(ps_mem_alloc_async(pool, 512, NULL, &ptr));
 	assert_ptr_equal(ptr, ps_pool_pointer(pool, 4 * TH_SEGMENT));
+	th_assert_ok(ps_mem_free(pool, ptr));
 }
 
 /* ---- taking back ---- */
@@ -199,6 +207,7 @@ static void test_clear_with_live_blocks_names_them(void **state)
 	snprintf(address, sizeof(address), "%p (1024 bytes)", ptr);
 	th_assert_detail(address);
 	th_assert_detail("1 blocks of 1024 bytes");
+	th_assert_ok(ps_mem_free(pool, ptr));
 }
 
 static void test_clear_refused_leaves_the_ranges(void **state)
@@ -217,6 +226,7 @@ static void test_clear_refused_leaves_the_ranges(void **state)
 static void test_clear_unmaps_and_allows_another_insert(void **state)
 {
 	struct ps_pool *pool = *state;
+	void *ptr;
 
 	th_insert(pool, 4, 2);
 	th_assert_ok(ps_mem_free(pool, th_alloc(pool, 2 * TH_SEGMENT)));
@@ -225,7 +235,8 @@ static void test_clear_unmaps_and_allows_another_insert(void **state)
 	assert_int_equal(th_stats(pool).mapped, 0);
 	assert_int_equal(th_stats(pool).reserved, 0);
 	th_insert(pool, 5, 2);
-	(void)th_alloc(pool, 2 * TH_SEGMENT);
+	ptr = th_alloc(pool, 2 * TH_SEGMENT);
+	th_assert_ok(ps_mem_free(pool, ptr));
 }
 
 static void test_clear_keeps_the_contents(void **state)
@@ -263,6 +274,7 @@ static void test_map_first_then_insert_allocates(void **state)
 	ptr = th_alloc(pool, 3 * TH_SEGMENT);
 	th_put(pool, (char *)ptr + 3 * TH_SEGMENT - 4, 5);
 	assert_int_equal(th_stats(pool).mapped, 3 * TH_SEGMENT);
+	th_assert_ok(ps_mem_free(pool, ptr));
 }
 
 static void test_map_bad_ranges_are_refused(void **state)
@@ -289,7 +301,8 @@ static void test_trim_gives_unused_segments_back(void **state)
 	assert_int_equal(released, 3 * TH_SEGMENT);
 	assert_int_equal(th_stats(pool).mapped, TH_SEGMENT);
 	assert_int_equal(th_stats(pool).inserted, 4 * TH_SEGMENT);
-	(void)th_alloc(pool, 4 * TH_SEGMENT);
+	ptr = th_alloc(pool, 4 * TH_SEGMENT);
+	th_assert_ok(ps_mem_free(pool, ptr));
 }
 
 static const struct th_test tests[] = {

@@ -63,6 +63,7 @@ static void test_alloc_is_aligned_and_usable(void **state)
 	assert_in_range(usable, 1000, 1125);
 	th_put(*state, (char *)ptr + 996, 3);
 	assert_int_equal(th_get(*state, (char *)ptr + 996), 3);
+	th_assert_ok(ps_mem_free(*state, ptr));
 }
 
 static void test_pitch_is_a_multiple_of_512(void **state)
@@ -73,6 +74,7 @@ static void test_pitch_is_a_multiple_of_512(void **state)
 	th_assert_ok(ps_mem_alloc_pitch(*state, 1000, 3, &pitch, &ptr));
 	assert_int_equal(pitch, 1024);
 	th_put(*state, (char *)ptr + 3 * pitch - 4, 1);
+	th_assert_ok(ps_mem_free(*state, ptr));
 }
 
 static void test_pitch_that_overflows_is_invalid(void **state)
@@ -153,6 +155,7 @@ static void test_questions_about_bad_pointers_are_refused(void **state)
 			 PS_INTERIOR);
 	th_assert_status(ps_mem_record_stream(*state, &size, NULL),
 			 PS_NOT_OURS);
+	th_assert_ok(ps_mem_free(*state, ptr));
 }
 
 static void test_drop_of_a_default_stream_is_invalid(void **state)
@@ -227,8 +230,8 @@ static void test_stats_are_true_to_the_byte(void **state)
 	uint64_t free_bytes, total;
 	size_t usable;
 	void *ptr = th_alloc(*state, 5000);
+	void *large = th_alloc(*state, 3 * TH_SEGMENT);
 
-	(void)th_alloc(*state, 3 * TH_SEGMENT);
 	th_assert_ok(ps_mem_usable_size(*state, ptr, &usable));
 	stats = th_stats(*state);
 	assert_int_equal(stats.live_blocks, 2);
@@ -239,6 +242,8 @@ static void test_stats_are_true_to_the_byte(void **state)
 	th_assert_ok(ps_mem_get_info(*state, &free_bytes, &total));
 	assert_int_equal(total, stats.inserted);
 	assert_int_equal(free_bytes, stats.inserted - stats.live);
+	th_assert_ok(ps_mem_free(*state, ptr));
+	th_assert_ok(ps_mem_free(*state, large));
 }
 
 static void test_stats_of_a_short_struct_are_refused(void **state)
