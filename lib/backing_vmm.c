@@ -22,26 +22,53 @@
 #define BASE_FIRST UINT64_C(0x200000000000)
 #define BASE_STEP UINT64_C(0x10000000000)
 #define BASE_TRIES 32u
-/* ThreadSanitizer takes all of those; it leaves this one, below where the
- * kernel puts libraries. "Anywhere" is next to them, which differs between
- * programs. */
-#define BASE_LAST UINT64_C(0x7e8000000000)
+/* The last one: under ThreadSanitizer a process has none of the others. */
+#define BASE_LOW UINT64_C(0x1000000000)
 
-static enum ps_status reserve_window(struct ps_pool *pool)
+static uint64_t place(uint32_t i)
+{
+	return i < BASE_TRIES ? BASE_FIRST + i * BASE_STEP : BASE_LOW;
+}
+
+static enum ps_status try_places(struct ps_pool *pool)
 {
 	enum ps_status status = PS_WINDOW_TAKEN;
 
-	for (uint32_t i = 0; i < BASE_TRIES && status == PS_WINDOW_TAKEN; i++)
-		status = dv_window_reserve(pool->device, pool->window,
-					   BASE_FIRST + i * BASE_STEP,
-					   &pool->base);
-	if (status == PS_WINDOW_TAKEN)
-		status = dv_window_reserve(pool->device, pool->window,
-					   BASE_LAST, &pool->base);
-	if (status == PS_WINDOW_TAKEN)
-		status = dv_window_reserve(pool->device, pool->window, 0,
+	for (uint32_t i = 0; i <= BASE_TRIES && status == PS_WINDOW_TAKEN; i++)
+		status = dv_window_reserve(pool->device, pool->window, place(i),
 					   &pool->base);
 	return status;
+}
+
+static enum ps_status try_anywhere(struct ps_pool *pool)
+{
+	return dv_window_reserve(pool->device, pool->window, 0, &pool->base);
+}
+
+/* Where addresses are scarce, a pool does with room for fewer aliases. */
+static enum ps_status try_sizes(struct ps_pool *pool,
+				enum ps_status (*try)(struct ps_pool *pool))
+{
+	enum ps_status status = PS_WINDOW_TAKEN;
+
+	for (uint32_t n = LB_WINDOW_POOLS; n > 0; n /= 2) {
+		pool->slots = n * pool->layout.segments;
+		pool->window = n * lb_pool_bytes(pool);
+		status = try(pool);
+		if (status != PS_WINDOW_TAKEN && status != PS_DEVICE_MEMORY)
+			return status;
+	}
+	return bs_fail_prefix(PS_WINDOW_TAKEN,
+			      "no %" PRIu64 " bytes of addresses for the pool",
+			      pool->window);
+}
+
+static enum ps_status reserve_window(struct ps_pool *pool)
+{
+	enum ps_status status = try_sizes(pool, try_places);
+
+	return status == PS_WINDOW_TAKEN ? try_sizes(pool, try_anywhere)
+					 : status;
 }
 
 static void release_segments(struct ps_pool *pool)

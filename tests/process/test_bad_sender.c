@@ -14,15 +14,25 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define BASE UINT64_C(0x300000000000)
+#define WINDOW (8 * TH_SEGMENTS * TH_SEGMENT)
+
+/* Where a pool would lie. */
+static uint64_t usual_base(void)
+{
+	struct ps_pool *pool = th_reserve();
+	uint64_t base = (uint64_t)(uintptr_t)ps_pool_pointer(pool, 0);
+
+	ps_pool_close(pool);
+	return base;
+}
 
 static struct ip_offer an_offer(const char *gpu)
 {
 	struct ip_offer offer = {
 		.pool_id = { 1 },
 		.mode = PS_SHARE_VMM,
-		.window_base = BASE,
-		.window_bytes = 8 * TH_SEGMENTS * TH_SEGMENT,
+		.window_base = usual_base(),
+		.window_bytes = WINDOW,
 		.segment_bytes = TH_SEGMENT,
 		.segment_count = TH_SEGMENTS,
 		.count = TH_SEGMENTS,
