@@ -57,8 +57,11 @@ static CUresult allocate(CUdeviceptr *address_out, uint64_t bytes)
 
 CUresult cuMemAlloc_v2(CUdeviceptr *address, size_t bytes)
 {
+	CUresult result;
+
 	ENTER_CONTEXT(cuMemAlloc_v2);
-	return allocate(address, bytes);
+	result = sim_capture_check();
+	return result == CUDA_SUCCESS ? allocate(address, bytes) : result;
 }
 
 /* Waits for all work, as the real one does. */
@@ -73,7 +76,9 @@ CUresult cuMemFree_v2(CUdeviceptr address)
 	if (!sim_address_find(address, &mapping) ||
 	    mapping.address != address || mapping.kind != SIM_ALLOC)
 		return CUDA_ERROR_INVALID_VALUE;
-	result = sim_wait_for_all();
+	result = sim_capture_check();
+	if (result == CUDA_SUCCESS)
+		result = sim_wait_for_all();
 	if (result != CUDA_SUCCESS)
 		return result;
 	return sim_address_remove(address, SIM_ALLOC);

@@ -27,6 +27,7 @@ struct sim_queue {
 	bool is_retired; /* its stream is destroyed; used again when idle */
 	CUstreamCaptureStatus capture;
 	CUstreamCaptureMode capture_mode;
+	pthread_t capture_thread; /* that began it */
 	struct sim_op *first;
 	struct sim_op **last;
 	uint64_t submitted; /* the last number given */
@@ -388,16 +389,24 @@ CUresult sim_points_wait(const struct sim_point *points, size_t count)
 	return sim_vram_is_lost() ? CUDA_ERROR_ECC_UNCORRECTABLE : result;
 }
 
-static CUresult wait_stream(CUstream stream)
+/* A capturing stream can be neither asked nor waited for. */
+static CUresult refuse_captured(CUstream stream)
 {
 	CUstreamCaptureStatus capture = CU_STREAM_CAPTURE_STATUS_NONE;
+	CUresult result = sim_capture_status(stream, &capture);
+
+	if (result == CUDA_SUCCESS && capture != CU_STREAM_CAPTURE_STATUS_NONE)
+		result = sim_capture_refuse();
+	return result;
+}
+
+static CUresult wait_stream(CUstream stream)
+{
 	struct sim_point *points;
 	CUresult result;
 	size_t count;
 
-	result = sim_capture_status(stream, &capture);
-	if (result == CUDA_SUCCESS && capture != CU_STREAM_CAPTURE_STATUS_NONE)
-		result = sim_capture_refuse();
+	result = refuse_captured(stream);
 	if (result == CUDA_SUCCESS)
 		result = sim_points_of(stream, &points, &count);
 	if (result != CUDA_SUCCESS)
@@ -529,7 +538,9 @@ CUresult cuStreamQuery(CUstream stream)
 	size_t count;
 
 	ENTER_CONTEXT(cuStreamQuery);
-	result = sim_points_of(stream, &points, &count);
+	result = refuse_captured(stream);
+	if (result == CUDA_SUCCESS)
+		result = sim_points_of(stream, &points, &count);
 	if (result != CUDA_SUCCESS)
 		return result;
 	if (!sim_points_passed(points, count))
@@ -569,7 +580,6 @@ CUresult sim_capture_status(CUstream stream, CUstreamCaptureStatus *status)
 	return result;
 }
 
-/* Whether this thread must keep from what global captures forbid. */
 CUresult sim_capture_refuse(void)
 {
 	struct sim_queue *queue;
@@ -580,6 +590,33 @@ CUresult sim_capture_refuse(void)
 			queue->capture = CU_STREAM_CAPTURE_STATUS_INVALIDATED;
 	pthread_mutex_unlock(&lock);
 	return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+}
+
+/* Whether the queue's capture bars this thread from unsafe calls: its own
+ * capture unless it is relaxed, another thread's when both are global. */
+static bool is_barring(const struct sim_queue *queue)
+{
+	if (!is_capturing(queue) ||
+	    queue->capture_mode == CU_STREAM_CAPTURE_MODE_RELAXED)
+		return false;
+	if (pthread_equal(queue->capture_thread, pthread_self()))
+		return true;
+	return queue->capture_mode == CU_STREAM_CAPTURE_MODE_GLOBAL &&
+	       thread_capture_mode == CU_STREAM_CAPTURE_MODE_GLOBAL;
+}
+
+CUresult sim_capture_check(void)
+{
+	const struct sim_queue *queue;
+	bool is_barred = false;
+
+	if (thread_capture_mode == CU_STREAM_CAPTURE_MODE_RELAXED)
+		return CUDA_SUCCESS;
+	pthread_mutex_lock(&lock);
+	for (queue = queues; queue && !is_barred; queue = queue->next)
+		is_barred = is_barring(queue);
+	pthread_mutex_unlock(&lock);
+	return is_barred ? sim_capture_refuse() : CUDA_SUCCESS;
 }
 
 CUresult cuStreamIsCapturing(CUstream stream, CUstreamCaptureStatus *status)
@@ -608,8 +645,10 @@ CUresult cuStreamBeginCapture_v2(CUstream stream, CUstreamCaptureMode mode)
 		result = CUDA_ERROR_INVALID_VALUE;
 	else
 		queue->capture = CU_STREAM_CAPTURE_STATUS_ACTIVE;
-	if (result == CUDA_SUCCESS)
+	if (result == CUDA_SUCCESS) {
 		queue->capture_mode = mode;
+		queue->capture_thread = pthread_self();
+	}
 	pthread_mutex_unlock(&lock);
 	return result;
 }

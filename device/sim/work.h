@@ -70,6 +70,8 @@ bool sim_is_capturing_any(void);
 CUresult sim_capture_status(CUstream stream, CUstreamCaptureStatus *status);
 /* A call that is not allowed while a stream captures spoils the captures. */
 CUresult sim_capture_refuse(void);
+/* The same for calls that some captures allow, by this thread's mode. */
+CUresult sim_capture_check(void);
 
 /* The context's error: a failed operation's, for good. */
 CUresult sim_work_error(void);

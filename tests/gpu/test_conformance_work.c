@@ -460,6 +460,58 @@ static void test_mapping_during_capture_works(void **state)
 	th_gpu_exit();
 }
 
+static void test_alloc_during_global_capture_spoils_it(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	CUdeviceptr address;
+	CUstream stream;
+	CUgraph graph;
+
+	(void)state;
+	if (!gpu)
+		return;
+	stream = th_gpu_stream(gpu, CU_STREAM_NON_BLOCKING);
+	th_cu(gpu->driver->cuStreamBeginCapture_v2(
+		stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
+	th_cu_is(gpu->driver->cuMemAlloc_v2(&address, SEGMENT),
+		 CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
+	th_cu_is(gpu->driver->cuStreamEndCapture(stream, &graph),
+		 CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
+	th_gpu_exit();
+}
+
+static void test_alloc_by_relaxed_thread_during_capture_works(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	CUdeviceptr address;
+	CUstream stream;
+
+	(void)state;
+	if (!gpu)
+		return;
+	stream = start_capture(gpu, CU_STREAM_NON_BLOCKING);
+	th_cu(gpu->driver->cuMemAlloc_v2(&address, SEGMENT));
+	end_capture(gpu, stream);
+	th_gpu_exit();
+}
+
+static void test_wait_for_capturing_stream_is_refused(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	CUstream stream;
+	CUgraph graph;
+
+	(void)state;
+	if (!gpu)
+		return;
+	stream = start_capture(gpu, CU_STREAM_NON_BLOCKING);
+	th_cu_is(gpu->driver->cuStreamSynchronize(stream),
+		 CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
+	th_cu_is(gpu->driver->cuStreamEndCapture(stream, &graph),
+		 CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
+	th_gpu_exit();
+}
+
 /* ---- values ---- */
 
 static void test_value_wait_compares_as_asked(void **state)
@@ -633,6 +685,9 @@ static const struct th_test tests[] = {
 	TH_TEST(test_capture_of_blocking_stream_bars_the_legacy_one),
 	TH_TEST(test_event_of_another_stream_during_capture_works),
 	TH_TEST(test_mapping_during_capture_works),
+	TH_TEST(test_alloc_during_global_capture_spoils_it),
+	TH_TEST(test_alloc_by_relaxed_thread_during_capture_works),
+	TH_TEST(test_wait_for_capturing_stream_is_refused),
 	TH_TEST(test_value_wait_compares_as_asked),
 	TH_TEST(test_value_wait_is_ended_by_another_streams_write),
 	TH_TEST(test_free_waits_for_running_work),

@@ -421,6 +421,29 @@ static void test_legacy_memory_travels_as_a_handle(void **state)
 	th_gpu_exit();
 }
 
+static void test_legacy_alloc_beside_a_capture_works(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	struct dv_device *dev;
+	uint64_t address;
+	CUstream stream;
+	CUgraph graph;
+
+	(void)state;
+	if (!gpu)
+		return;
+	dev = open_device();
+	stream = th_gpu_stream(gpu, CU_STREAM_NON_BLOCKING);
+	th_cu(gpu->driver->cuStreamBeginCapture_v2(
+		stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
+	th_assert_ok(dv_legacy_alloc(dev, SEGMENT, &address));
+	th_cu(gpu->driver->cuStreamEndCapture(stream, &graph));
+	th_cu(gpu->driver->cuGraphDestroy(graph));
+	th_assert_ok(dv_legacy_free(dev, address));
+	dv_device_close(dev);
+	th_gpu_exit();
+}
+
 static void give_legacy(const struct th_gpu *gpu, int socket)
 {
 	unsigned char handle[DV_IPC_HANDLE_BYTES];
@@ -571,6 +594,7 @@ static const struct th_test tests[] = {
 	TH_TEST(test_fence_all_without_context_events_covers_each_kind),
 	TH_TEST(test_fence_all_one_wait_serves_those_before_it),
 	TH_TEST(test_legacy_memory_travels_as_a_handle),
+	TH_TEST(test_legacy_alloc_beside_a_capture_works),
 	TH_TEST(test_legacy_memory_is_read_by_another_process),
 	TH_TEST(test_device_that_is_lost_says_so),
 	TH_TEST(test_device_with_each_call_failing_fails_and_recovers),
