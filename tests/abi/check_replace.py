@@ -17,7 +17,10 @@ from pathlib import Path
 import check
 
 # what the compiler is told, and how the program's language is called
-LANGUAGES = {"C": ["cc", "-std=c11", "-x", "c"], "C++": ["c++", "-std=c++17", "-x", "c++"]}
+LANGUAGES = {
+    "C": ["cc", "-std=c11", "-x", "c"],
+    "C++": ["c++", "-std=c++17", "-x", "c++"],
+}
 STREAMS = {"legacy": [], "per-thread": ["-DCUDA_API_PER_THREAD_DEFAULT_STREAM"]}
 
 
