@@ -65,18 +65,18 @@ def download_wheel(name, folder):
         raise CannotCheck(f"{name}: {lines[-1] if lines else 'pip failed'}")
 
 
-def header_of_wheel(name, folder):
-    """The include folder of the wheel, which is fetched once."""
+def header_of_wheel(name, folder, header="cuda.h"):
+    """The folder of the header in the wheel, which is fetched once."""
     place = folder / name
-    if not list(place.glob("**/cuda.h")):
+    if not list(place.glob(f"**/{header}")):
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
         download_wheel(name, place)
         for wheel in place.glob("*.whl"):
             zipfile.ZipFile(wheel).extractall(place)
-    found = list(place.glob("**/cuda.h"))
+    found = list(place.glob(f"**/{header}"))
     if not found:
-        raise CannotCheck(f"{name}: no cuda.h in it")
+        raise CannotCheck(f"{name}: no {header} in it")
     return found[0].parent
 
 
