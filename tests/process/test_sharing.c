@@ -4,6 +4,8 @@
 /* One pool in several processes: what each sees, may write and may use. */
 #include "tests/support/pools.h"
 
+#include "device/device.h"
+
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -180,6 +182,41 @@ static void test_parameters_written_by_receiver_are_read_only(void **state)
 {
 	(void)state;
 	th_play(share_with_one, write_weights_and_fail);
+}
+
+/* The library would say PS_READ_ONLY before the GPU is asked. */
+static void write_past_the_library(const struct th_part *me)
+{
+	struct ps_pool *pool = th_receive(me->link[0]);
+	void *at = ps_pool_pointer(pool, TH_SEGMENT);
+	struct dv_device *device;
+	uint32_t word = 0;
+
+	th_assert_ok(ps_pool_map(pool, 0, 0));
+	th_assert_ok(dv_device_open(NULL, &device));
+	assert_int_not_equal(dv_copy_in(device, (uint64_t)(uintptr_t)at, &word,
+					sizeof(word)),
+			     PS_OK);
+	dv_device_close(device);
+	th_tell(me->link[0]);
+	ps_pool_close(pool);
+}
+
+static void share_and_look(const struct th_part *me)
+{
+	struct ps_pool *pool = reserve_with_weights();
+
+	th_send(pool, me->link[0], 0);
+	th_await(me->link[0]);
+	assert_int_equal(th_get(pool, ps_pool_pointer(pool, TH_SEGMENT)),
+			 WEIGHT);
+	ps_pool_close(pool);
+}
+
+static void test_parameters_are_read_only_for_the_gpu_too(void **state)
+{
+	(void)state;
+	th_play(share_and_look, write_past_the_library);
 }
 
 static void insert_weights_and_fail(const struct th_part *me)
@@ -382,6 +419,7 @@ static const struct th_test tests[] = {
 	TH_TEST(test_share_maps_only_what_is_needed),
 	TH_TEST(test_share_of_a_received_pool_is_refused),
 	TH_TEST(test_parameters_written_by_receiver_are_read_only),
+	TH_TEST(test_parameters_are_read_only_for_the_gpu_too),
 	TH_TEST(test_parameters_inserted_by_receiver_are_read_only),
 	TH_TEST(test_parameters_granted_writable_are_written),
 	TH_TEST(test_computation_region_is_written_by_receiver),

@@ -5,11 +5,13 @@
  * memory at a given moment, and fail for good. */
 #include "tests/support/pools.h"
 
+#include "device/device.h"
 #include "device/sim/control.h"
 
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 static void *control(const char *name)
 {
@@ -97,6 +99,65 @@ static void test_reserve_of_a_size_says_how_far_it_came(void **state)
 	th_play(reserve_size_after_one_failure, NULL);
 }
 
+static void reserve_in_vain(const struct th_part *me)
+{
+	struct ps_pool_config *config = th_config(PS_SHARE_VMM);
+	uint64_t free_bytes, total;
+	struct dv_device *device;
+	struct ps_pool *pool;
+
+	(void)me;
+	th_assert_ok(dv_device_open(NULL, &device));
+	fail_nth("cuMemCreate", 4, 2);
+	th_assert_status(ps_alloc_shared(config, &pool), PS_DEVICE_MEMORY);
+	th_assert_ok(dv_memory_info(device, &free_bytes, &total));
+	assert_int_equal(free_bytes, total);
+	dv_device_close(device);
+	ps_pool_config_free(config);
+}
+
+static void test_reserve_that_fails_gives_all_back(void **state)
+{
+	(void)state;
+	th_play(reserve_in_vain, NULL);
+}
+
+/* ---- descriptors made when they are sent ---- */
+
+static void send_in_vain(const struct th_part *me)
+{
+	const struct rlimit few = { 100, 100 };
+	struct ps_pool *pool;
+	size_t before;
+
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	pool = th_reserve();
+	before = th_open_fds();
+	fail_nth("cuMemExportToShareableHandle", 3, 999);
+	th_assert_status(
+		ps_send_shared(pool, me->link[0], 0, PS_TIMEOUT_DEFAULT),
+		PS_DRIVER);
+	th_assert_detail("segment 2");
+	assert_int_equal(th_open_fds(), before);
+	ps_pool_close(pool);
+}
+
+static void receive_in_vain(const struct th_part *me)
+{
+	struct ps_pool *pool;
+
+	th_assert_status(
+		ps_recv_shared(me->link[0], 0, PS_TIMEOUT_DEFAULT, &pool),
+		PS_REFUSED);
+	th_assert_detail("PS_DRIVER");
+}
+
+static void test_send_that_fails_leaves_no_descriptor(void **state)
+{
+	(void)state;
+	th_play(send_in_vain, receive_in_vain);
+}
+
 /* ---- a GPU that is lost ---- */
 
 static void lose_the_gpu(const struct th_part *me)
@@ -132,6 +193,8 @@ static const struct th_test tests[] = {
 	TH_TEST(test_receive_on_another_gpu_is_refused),
 	TH_TEST(test_reserve_all_tries_again_when_memory_was_taken),
 	TH_TEST(test_reserve_of_a_size_says_how_far_it_came),
+	TH_TEST(test_reserve_that_fails_gives_all_back),
+	TH_TEST(test_send_that_fails_leaves_no_descriptor),
 	TH_TEST(test_lost_gpu_is_said_and_the_pool_closes),
 };
 

@@ -10,13 +10,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* Each process that ends under TSAN would wait a second first. */
-const char *__tsan_default_options(void);
-__attribute__((visibility("default"))) const char *__tsan_default_options(void)
-{
-	return "atexit_sleep_ms=0";
-}
-
 #define ENDS (2 * TH_WORKERS + 2 * (TH_WORKERS + 1))
 
 static void probe(void *arg)
