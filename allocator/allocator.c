@@ -19,17 +19,6 @@
 
 /* ---- host memory ---- */
 
-/* Large books are looked into at random: huge pages where there are some. */
-static void *c_library_alloc(size_t bytes)
-{
-	size_t unit = bytes < AL_HUGE_PAGE ? AL_LINE_PAIR : AL_HUGE_PAGE;
-	void *memory = aligned_alloc(unit, bytes);
-
-	if (memory && bytes >= AL_HUGE_PAGE)
-		madvise(memory, bytes, MADV_HUGEPAGE);
-	return memory;
-}
-
 void *al_host_alloc(struct al_allocator *al, size_t bytes)
 {
 	const struct al_ops *ops = &al->config.ops;
@@ -39,7 +28,7 @@ void *al_host_alloc(struct al_allocator *al, size_t bytes)
 	if (ops->host_alloc)
 		memory = ops->host_alloc(al->config.owner, rounded);
 	else
-		memory = c_library_alloc(rounded);
+		memory = aligned_alloc(AL_LINE_PAIR, rounded);
 	if (memory)
 		memset(memory, 0, rounded);
 	return memory;
@@ -70,21 +59,25 @@ static unsigned int shard_count(unsigned int wanted)
 }
 
 /* A map of a whole window is mostly untouched: the kernel backs only what is
- * written. */
+ * written, and with huge pages where it can, since it is read at random. */
 static enum ps_status map_new(struct al_allocator *al)
 {
+	size_t bytes, chunks;
 	void *map;
 
 	al->map_entries = al->config.capacity / AL_UNIT;
-	map = mmap(NULL, al->map_entries * sizeof(al->map[0]),
-		   PROT_READ | PROT_WRITE,
+	chunks = al->map_entries / AL_CHUNK_RANGES + 1;
+	al->chunks = al_host_alloc(al, chunks * sizeof(al->chunks[0]));
+	if (!al->chunks)
+		return bs_fail(PS_HOST_MEMORY, "no host memory for books");
+	bytes = al->map_entries * sizeof(al->map[0]);
+	map = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
 		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (map == MAP_FAILED)
 		return bs_fail(PS_HOST_MEMORY,
-			       "no host addresses for a map of %" PRIu64
-			       " entries",
-			       al->map_entries);
-	madvise(map, al->map_entries * sizeof(al->map[0]), MADV_HUGEPAGE);
+			       "no host addresses for a map of %zu bytes",
+			       bytes);
+	madvise(map, bytes, MADV_HUGEPAGE);
 	al->map = map;
 	return PS_OK;
 }
@@ -109,7 +102,8 @@ static enum ps_status shards_new(struct al_allocator *al)
 
 static bool is_valid(const struct al_config *config)
 {
-	return config->capacity > 0 && config->capacity % AL_UNIT == 0 &&
+	return config->capacity > 0 && config->capacity < AL_CAPACITY_MAX &&
+	       config->capacity % AL_UNIT == 0 &&
 	       config->small_max <= AL_SMALL_MAX &&
 	       config->room_unit >= AL_UNIT && bs_is_pow2(config->room_unit) &&
 	       config->ops.grow && config->ops.shrink &&
@@ -168,6 +162,7 @@ void al_destroy(struct al_allocator *al)
 	if (al->map)
 		munmap((void *)al->map, al->map_entries * sizeof(al->map[0]));
 	al_room_done(al);
+	al_host_free(al, al->chunks);
 	pthread_cond_destroy(&al->movers.gone);
 	bs_lock_done(&al->movers.lock);
 	al_host_free(al, al);

@@ -33,6 +33,9 @@
 /* The smallest block, and what all offsets are multiples of. */
 #define AL_GRANULE 512u
 
+/* So that a unit's number fits 32 bits. */
+#define AL_CAPACITY_MAX (1ull << 46)
+
 /* Room is counted in these: a span starts and ends at a multiple. */
 #define AL_UNIT (32u * 1024u)
 

@@ -5,23 +5,12 @@
 
 #include <assert.h>
 
-/* Descriptors come in chunks that live as long as the allocator, each twice
- * as large as the one before, up to a huge page. */
-#define CHUNK_MIN (8ul * 1024)
-#define CHUNK_MAX AL_HUGE_PAGE
-
 /* A bin's ranges may be a little too small; so many are tried before the
  * next bin, in which every one fits. */
 #define BIN_TRIES 8u
 
 /* Ranges from this size on are cut from the high end. */
 #define LARGE_MIN (2ull * 1024 * 1024)
-
-struct al_chunk {
-	struct al_chunk *next;
-	size_t bytes;
-	_Alignas(AL_LINE_PAIR) struct al_range ranges[];
-};
 
 void al_room_init(struct al_room *room)
 {
@@ -45,12 +34,8 @@ void al_room_done(struct al_allocator *al)
 
 	for (struct al_range *r = room->first; r; r = r->after)
 		free_uses(al, r);
-	while (room->chunks) {
-		struct al_chunk *chunk = room->chunks;
-
-		room->chunks = chunk->next;
-		al_host_free(al, chunk);
-	}
+	for (uint32_t i = 0; i < room->chunks; i++)
+		al_host_free(al, al->chunks[i]);
 	while (room->homes) {
 		struct al_home *home = room->homes;
 
@@ -74,22 +59,17 @@ uint64_t al_room_epoch(struct al_allocator *al)
 static bool chunk_new(struct al_allocator *al)
 {
 	struct al_room *room = &al->room;
-	size_t bytes = room->chunks ? 2 * room->chunks->bytes : CHUNK_MIN;
-	struct al_chunk *chunk;
-	size_t count;
+	uint32_t first = room->chunks * AL_CHUNK_RANGES;
+	struct al_range *chunk;
 
-	if (bytes > CHUNK_MAX)
-		bytes = CHUNK_MAX;
-	chunk = al_host_alloc(al, bytes);
+	chunk = al_host_alloc(al, AL_CHUNK_RANGES * sizeof(*chunk));
 	if (!chunk)
 		return false;
-	chunk->bytes = bytes;
-	chunk->next = room->chunks;
-	room->chunks = chunk;
-	count = (bytes - sizeof(*chunk)) / sizeof(chunk->ranges[0]);
-	while (count-- > 0) {
-		chunk->ranges[count].bin_next = room->spare;
-		room->spare = &chunk->ranges[count];
+	al->chunks[room->chunks++] = chunk;
+	for (uint32_t i = AL_CHUNK_RANGES; i-- > 0;) {
+		chunk[i].number = first + i + 1;
+		chunk[i].bin_next = room->spare;
+		room->spare = &chunk[i];
 	}
 	return true;
 }

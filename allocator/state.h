@@ -29,7 +29,9 @@
 
 /* Processors fetch lines of 64 bytes in pairs. */
 #define AL_LINE_PAIR 128
-#define AL_HUGE_PAGE (2ul * 1024 * 1024)
+
+/* Descriptors of ranges come in chunks of 128 KiB. */
+#define AL_CHUNK_RANGES 1024u
 #define AL_HEAP_BUCKETS 16u
 
 /*
@@ -72,6 +74,7 @@ struct al_range {
 	struct al_range *page_prev;
 	_Atomic(struct al_heap *) heap; /* NULL unless this is a page */
 	_Atomic(uint8_t) kind; /* enum al_kind; room's lock to change */
+	uint32_t number;       /* immutable: its place, from 1 */
 	uint8_t class;         /* of a page's blocks */
 	uint8_t blocks;        /* in the page */
 	/* Guarded by the room's lock; a page's uses by its shard's. */
@@ -110,9 +113,9 @@ struct al_room {
 	struct al_home *homes; /* the others */
 	struct al_range *first;
 	struct al_range *last;
-	struct al_range *spare;  /* descriptors */
-	struct al_chunk *chunks; /* that descriptors are cut from */
-	struct al_gauge gauge;   /* large blocks */
+	struct al_range *spare; /* descriptors */
+	uint32_t chunks;        /* that descriptors are cut from */
+	struct al_gauge gauge;  /* large blocks */
 	uint64_t reserved;
 	uint64_t peak_reserved;
 	uint64_t live_blocks[PS_SIZE_CLASSES];
@@ -182,13 +185,14 @@ struct al_movers {
 };
 
 struct al_allocator {
-	struct al_config config;         /* immutable */
-	uint64_t small_max;              /* immutable */
-	unsigned int shard_mask;         /* immutable */
-	struct al_shard *shards;         /* immutable */
-	_Atomic(struct al_range *) *map; /* immutable; its entries are not */
-	uint64_t map_entries;            /* immutable */
-	_Atomic(uint64_t) empty_max;     /* of a shard; by the room's lock */
+	struct al_config config;     /* immutable */
+	uint64_t small_max;          /* immutable */
+	unsigned int shard_mask;     /* immutable */
+	struct al_shard *shards;     /* immutable */
+	_Atomic(uint32_t) *map;      /* immutable; its entries are not */
+	struct al_range **chunks;    /* set under the room's lock */
+	uint64_t map_entries;        /* immutable */
+	_Atomic(uint64_t) empty_max; /* of a shard; by the room's lock */
 	struct al_class classes[AL_CLASSES]; /* immutable */
 	/* Apart from what every allocation reads. */
 	_Alignas(AL_LINE_PAIR) struct al_room room;
@@ -198,20 +202,28 @@ struct al_allocator {
 	struct al_movers movers;
 };
 
+/* The map holds numbers, not pointers: half as much for the caches to hold. */
 static inline struct al_range *al_map_get(const struct al_allocator *al,
 					  uint64_t offset)
 {
+	uint32_t number;
+
 	if (offset / AL_UNIT >= al->map_entries)
 		return NULL;
-	return atomic_load_explicit(&al->map[offset / AL_UNIT],
-				    memory_order_acquire);
+	number = atomic_load_explicit(&al->map[offset / AL_UNIT],
+				      memory_order_acquire);
+	if (number == 0)
+		return NULL;
+	number--;
+	return &al->chunks[number / AL_CHUNK_RANGES][number % AL_CHUNK_RANGES];
 }
 
+/* NULL: no range. */
 static inline void al_map_set(struct al_allocator *al, uint64_t offset,
-			      struct al_range *range)
+			      const struct al_range *range)
 {
-	atomic_store_explicit(&al->map[offset / AL_UNIT], range,
-			      memory_order_release);
+	atomic_store_explicit(&al->map[offset / AL_UNIT],
+			      range ? range->number : 0, memory_order_release);
 }
 
 static inline enum al_kind al_kind_of(const struct al_range *range)

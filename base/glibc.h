@@ -47,6 +47,7 @@ BS_OLD(pthread_key_create)
 BS_OLD(pthread_key_delete)
 BS_OLD(pthread_once)
 BS_OLD(pthread_setspecific)
+BS_OLD(pthread_sigmask)
 #undef BS_OLD
 #endif
 

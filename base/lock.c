@@ -6,6 +6,7 @@
 #include <linux/futex.h>
 #include <linux/membarrier.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -85,7 +86,18 @@ void bs_lock_done(struct bs_lock *lock)
 #define CALM_MIN 4096u
 
 _Thread_local uint32_t bs_thread;
-static bool has_barrier; /* immutable after the first lock's init */
+
+/*
+ * The kernel prepares the barrier for a process of several threads only after
+ * some tens of milliseconds, so a thread that lives as long asks for it.
+ */
+enum readiness { UNKNOWN, WITHOUT, READY };
+
+static struct {
+	pthread_mutex_t mutex;
+	pthread_cond_t known;
+	_Atomic(enum readiness) state;
+} kernel = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, UNKNOWN };
 
 uint32_t bs_thread_new(void)
 {
@@ -95,11 +107,45 @@ uint32_t bs_thread_new(void)
 	return bs_thread;
 }
 
-static void register_barrier(void)
+static void set_readiness(enum readiness state)
 {
-	has_barrier =
-		syscall(SYS_membarrier,
-			MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0) == 0;
+	pthread_mutex_lock(&kernel.mutex);
+	atomic_store(&kernel.state, state);
+	pthread_cond_broadcast(&kernel.known);
+	pthread_mutex_unlock(&kernel.mutex);
+}
+
+static void *prepare_barrier(void *arg)
+{
+	long failed = syscall(SYS_membarrier,
+			      MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0);
+
+	set_readiness(failed ? WITHOUT : READY);
+	return arg;
+}
+
+/* The thread must not be given the program's signals. */
+static void start_preparing(void)
+{
+	sigset_t all, before;
+	pthread_t thread;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	if (pthread_create(&thread, NULL, prepare_barrier, NULL) == 0)
+		pthread_detach(thread);
+	else
+		set_readiness(WITHOUT);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+bool bs_quick_barrier_wait(void)
+{
+	pthread_mutex_lock(&kernel.mutex);
+	while (atomic_load(&kernel.state) == UNKNOWN)
+		pthread_cond_wait(&kernel.known, &kernel.mutex);
+	pthread_mutex_unlock(&kernel.mutex);
+	return atomic_load(&kernel.state) == READY;
 }
 
 /* Every thread of the process passes a memory barrier. */
@@ -112,15 +158,23 @@ void bs_quick_init(struct bs_quick *lock, enum bs_rank rank)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-	pthread_once(&once, register_barrier);
+	pthread_once(&once, start_preparing);
 	memset(lock, 0, sizeof(*lock));
 	lock->rank = rank;
 }
 
 void bs_quick_own(struct bs_quick *lock)
 {
-	if (has_barrier && atomic_load(&lock->owner) == 0)
-		atomic_store(&lock->owner, bs_thread_number());
+	if (lock->heir == 0)
+		lock->heir = bs_thread_number();
+}
+
+/* pre: the lock is held by the common way. */
+static void succeed(struct bs_quick *lock)
+{
+	if (lock->heir == bs_thread_number() &&
+	    atomic_load_explicit(&kernel.state, memory_order_relaxed) == READY)
+		atomic_store(&lock->owner, lock->heir);
 }
 
 static bool try_take(struct bs_quick *lock)
@@ -169,9 +223,9 @@ void bs_quick_enter(struct bs_quick *lock)
 	if (atomic_exchange_explicit(&lock->taken, 1, memory_order_acquire))
 		wait_and_take(lock);
 	owner = atomic_load_explicit(&lock->owner, memory_order_relaxed);
-	if (owner == 0)
-		return;
-	if (owner != bs_thread_number()) {
+	if (owner == 0) {
+		succeed(lock);
+	} else if (owner != bs_thread_number()) {
 		/* Once closed for good, the owner cannot be inside. */
 		if (lock->visits < VISITS_MAX)
 			visit(lock);

@@ -84,6 +84,7 @@ struct bs_quick {
 	_Atomic(uint32_t) taken;    /* somebody is in by the common way */
 	_Atomic(uint32_t) sleepers; /* wait for taken to become 0 */
 	_Atomic(uint32_t) owner;    /* a thread's number; 0: none */
+	uint32_t heir;              /* becomes it when that can be */
 	_Atomic(uint32_t) inside;   /* the owner is in by its own way */
 	_Atomic(uint32_t) wanted;   /* the owner's way is closed */
 	/* Guarded by being in. */
@@ -95,9 +96,15 @@ struct bs_quick {
 
 void bs_quick_init(struct bs_quick *lock, enum bs_rank rank);
 
-/* Makes the calling thread the owner if there is none and the kernel knows
- * the barrier. pre: the lock is held. */
+/*
+ * Makes the calling thread the owner, as soon as the kernel has the barrier
+ * ready; it never is on kernels before 4.14. Does nothing when another thread
+ * was named before. pre: the lock is held.
+ */
 void bs_quick_own(struct bs_quick *lock);
+
+/* Returns when it is known whether the kernel has the barrier. For tests. */
+bool bs_quick_barrier_wait(void);
 
 /* A number for the calling thread, from 1; never used again. */
 extern _Thread_local uint32_t bs_thread
