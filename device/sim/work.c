@@ -1,7 +1,7 @@
 /* SPDX-FileCopyrightText: 2026 The poolswitch authors */
 /* SPDX-License-Identifier: Apache-2.0 */
 
-#include "device/sim/work.h"
+#include "device/sim/queue.h"
 
 #include "device/sim/entry.h"
 #include "device/sim/vram.h"
@@ -12,28 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum ordering {
-	LEGACY,      /* with all blocking queues */
-	BLOCKING,    /* with the legacy queue */
-	NON_BLOCKING /* with no other */
-};
-
-struct sim_queue {
-	struct sim_queue *next; /* among all; immutable after creation */
-	pthread_cond_t wake;    /* has work */
-
-	/* Guarded by lock. */
-	enum ordering ordering;
-	bool is_retired; /* its stream is destroyed; used again when idle */
-	CUstreamCaptureStatus capture;
-	CUstreamCaptureMode capture_mode;
-	pthread_t capture_thread; /* that began it */
-	struct sim_op *first;
-	struct sim_op **last;
-	uint64_t submitted; /* the last number given */
-	uint64_t completed; /* all up to here are done */
-};
-
 /*
  * A stream's handle. Handles are never freed: a destroyed one is given to the
  * next new stream, as real drivers do, with another queue behind it.
@@ -43,15 +21,11 @@ struct CUstream_st {
 	struct CUstream_st *next; /* among the destroyed */
 };
 
-struct CUgraph_st {
-	unsigned int unused;
-};
-
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+pthread_mutex_t sim_work_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t progress = PTHREAD_COND_INITIALIZER;
 
-/* Guarded by lock. */
-static struct sim_queue *queues;
+/* Guarded by sim_work_lock. */
+struct sim_queue *sim_queues;
 static struct sim_queue *legacy;
 static struct CUstream_st *spare_streams;
 static CUresult work_error;
@@ -60,7 +34,6 @@ static atomic_bool is_ending;
 static pthread_key_t thread_queue_key;
 static pthread_once_t key_once = PTHREAD_ONCE_INIT;
 static _Thread_local struct sim_queue *thread_queue;
-static _Thread_local CUstreamCaptureMode thread_capture_mode;
 
 void *sim_op_new(size_t bytes, CUresult (*run)(struct sim_op *op))
 {
@@ -90,7 +63,7 @@ static void wait_for_points(const struct sim_point *points, size_t count)
 
 	for (i = 0; i < count; i++)
 		while (!has_passed(&points[i]))
-			pthread_cond_wait(&progress, &lock);
+			pthread_cond_wait(&progress, &sim_work_lock);
 }
 
 /* Waits for the next operation and for what it waits for. */
@@ -99,7 +72,7 @@ static struct sim_op *next_op(struct sim_queue *queue)
 	struct sim_op *op;
 
 	while (!queue->first)
-		pthread_cond_wait(&queue->wake, &lock);
+		pthread_cond_wait(&queue->wake, &sim_work_lock);
 	op = queue->first;
 	queue->first = op->next;
 	if (!queue->first)
@@ -114,14 +87,14 @@ static void *run_queue(void *arg)
 	struct sim_op *op;
 	CUresult result;
 
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&sim_work_lock);
 	for (;;) {
 		op = next_op(queue);
 		result = work_error;
-		pthread_mutex_unlock(&lock);
+		pthread_mutex_unlock(&sim_work_lock);
 		if (result == CUDA_SUCCESS && !sim_work_is_ending())
 			result = op->run(op);
-		pthread_mutex_lock(&lock);
+		pthread_mutex_lock(&sim_work_lock);
 		if (work_error == CUDA_SUCCESS)
 			work_error = result;
 		queue->completed = op->number;
@@ -157,14 +130,14 @@ static struct sim_queue *find_idle_queue(void)
 {
 	struct sim_queue *queue;
 
-	for (queue = queues; queue; queue = queue->next)
+	for (queue = sim_queues; queue; queue = queue->next)
 		if (queue->is_retired && queue->completed == queue->submitted)
 			return queue;
 	return NULL;
 }
 
 /* pre: the lock is held. NULL without memory or threads. */
-static struct sim_queue *new_queue(enum ordering ordering)
+static struct sim_queue *new_queue(enum sim_ordering ordering)
 {
 	struct sim_queue *queue = find_idle_queue();
 
@@ -178,8 +151,8 @@ static struct sim_queue *new_queue(enum ordering ordering)
 			free(queue);
 			return NULL;
 		}
-		queue->next = queues;
-		queues = queue;
+		queue->next = sim_queues;
+		sim_queues = queue;
 	}
 	queue->is_retired = false;
 	queue->ordering = ordering;
@@ -189,9 +162,9 @@ static struct sim_queue *new_queue(enum ordering ordering)
 
 static void retire_thread_queue(void *queue)
 {
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&sim_work_lock);
 	((struct sim_queue *)queue)->is_retired = true;
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&sim_work_lock);
 }
 
 static void make_key(void)
@@ -199,19 +172,18 @@ static void make_key(void)
 	pthread_key_create(&thread_queue_key, retire_thread_queue);
 }
 
-/* pre: the lock is held. NULL for a handle that is no stream. */
-static struct sim_queue *resolve(CUstream stream)
+struct sim_queue *sim_queue_of(CUstream stream)
 {
 	if (!stream || stream == CU_STREAM_LEGACY) {
 		if (!legacy)
-			legacy = new_queue(LEGACY);
+			legacy = new_queue(SIM_LEGACY);
 		return legacy;
 	}
 	if (stream != CU_STREAM_PER_THREAD)
 		return stream->queue;
 	if (!thread_queue) {
 		pthread_once(&key_once, make_key);
-		thread_queue = new_queue(BLOCKING);
+		thread_queue = new_queue(SIM_BLOCKING);
 		pthread_setspecific(thread_queue_key, thread_queue);
 	}
 	return thread_queue;
@@ -222,8 +194,10 @@ static bool is_behind(const struct sim_queue *queue,
 {
 	if (other->completed == other->submitted || other == queue)
 		return false;
-	return (queue->ordering == LEGACY && other->ordering == BLOCKING) ||
-	       (queue->ordering == BLOCKING && other->ordering == LEGACY);
+	return (queue->ordering == SIM_LEGACY &&
+		other->ordering == SIM_BLOCKING) ||
+	       (queue->ordering == SIM_BLOCKING &&
+		other->ordering == SIM_LEGACY);
 }
 
 /* Adds to @points, which has room for a point of every queue. */
@@ -239,7 +213,7 @@ static size_t count_queues(void)
 	struct sim_queue *queue;
 	size_t count = 0;
 
-	for (queue = queues; queue; queue = queue->next)
+	for (queue = sim_queues; queue; queue = queue->next)
 		count++;
 	return count;
 }
@@ -256,7 +230,7 @@ static bool list_waits(struct sim_queue *queue, size_t extra,
 	points = calloc(count_queues() + extra + 1, sizeof(*points));
 	if (!points)
 		return false;
-	for (other = queues; other; other = other->next)
+	for (other = sim_queues; other; other = other->next)
 		if (is_behind(queue, other))
 			count = add_point(points, count, other);
 	*points_out = points;
@@ -264,30 +238,12 @@ static bool list_waits(struct sim_queue *queue, size_t extra,
 	return true;
 }
 
-static bool is_capturing(const struct sim_queue *queue)
-{
-	return queue->capture != CU_STREAM_CAPTURE_STATUS_NONE;
-}
-
-/* Whether a blocking stream captures, which bars the legacy stream. */
-static bool is_legacy_barred(const struct sim_queue *queue)
-{
-	const struct sim_queue *other;
-
-	if (queue->ordering != LEGACY)
-		return false;
-	for (other = queues; other; other = other->next)
-		if (other->ordering == BLOCKING && is_capturing(other))
-			return true;
-	return false;
-}
-
 static CUresult submit_locked(struct sim_queue *queue, struct sim_op *op,
 			      const struct sim_point *points, size_t count)
 {
 	if (!queue)
 		return CUDA_ERROR_INVALID_HANDLE;
-	if (is_legacy_barred(queue))
+	if (sim_queue_is_barred(queue))
 		return CUDA_ERROR_STREAM_CAPTURE_IMPLICIT;
 	if (!list_waits(queue, count, &op->waits, &op->wait_count))
 		return CUDA_ERROR_OUT_OF_MEMORY;
@@ -309,13 +265,13 @@ CUresult sim_submit_behind(CUstream stream, struct sim_op *op,
 
 	if (!op)
 		return CUDA_ERROR_OUT_OF_MEMORY;
-	pthread_mutex_lock(&lock);
-	queue = resolve(stream);
-	if (!queue || !is_capturing(queue)) {
+	pthread_mutex_lock(&sim_work_lock);
+	queue = sim_queue_of(stream);
+	if (!queue || !sim_queue_is_capturing(queue)) {
 		result = submit_locked(queue, op, points, count);
 		is_kept = result == CUDA_SUCCESS;
 	}
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&sim_work_lock);
 	if (!is_kept)
 		free_op(op);
 	return result;
@@ -342,9 +298,9 @@ CUresult sim_points_of(CUstream stream, struct sim_point **points_out,
 {
 	CUresult result;
 
-	pthread_mutex_lock(&lock);
-	result = points_locked(resolve(stream), points_out, count_out);
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_lock(&sim_work_lock);
+	result = points_locked(sim_queue_of(stream), points_out, count_out);
+	pthread_mutex_unlock(&sim_work_lock);
 	return result;
 }
 
@@ -354,11 +310,11 @@ CUresult sim_points_of_all(struct sim_point **points_out, size_t *count_out)
 	struct sim_point *points;
 	size_t count = 0;
 
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&sim_work_lock);
 	points = calloc(count_queues() + 1, sizeof(*points));
-	for (queue = queues; queue && points; queue = queue->next)
+	for (queue = sim_queues; queue && points; queue = queue->next)
 		count = add_point(points, count, queue);
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&sim_work_lock);
 	if (!points)
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	*points_out = points;
@@ -371,10 +327,10 @@ bool sim_points_passed(const struct sim_point *points, size_t count)
 	bool passed = true;
 	size_t i;
 
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&sim_work_lock);
 	for (i = 0; i < count && passed; i++)
 		passed = has_passed(&points[i]);
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&sim_work_lock);
 	return passed;
 }
 
@@ -382,10 +338,10 @@ CUresult sim_points_wait(const struct sim_point *points, size_t count)
 {
 	CUresult result;
 
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&sim_work_lock);
 	wait_for_points(points, count);
 	result = work_error;
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&sim_work_lock);
 	return sim_vram_is_lost() ? CUDA_ERROR_ECC_UNCORRECTABLE : result;
 }
 
@@ -427,17 +383,17 @@ CUresult sim_work_error(void)
 {
 	CUresult result;
 
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&sim_work_lock);
 	result = work_error;
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&sim_work_lock);
 	return result;
 }
 
 void sim_work_clear_error(void)
 {
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&sim_work_lock);
 	work_error = CUDA_SUCCESS;
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&sim_work_lock);
 }
 
 bool sim_work_is_ending(void)
@@ -480,8 +436,9 @@ static struct CUstream_st *new_stream(unsigned int flags)
 		stream = calloc(1, sizeof(*stream));
 	if (!stream)
 		return NULL;
-	stream->queue = new_queue(flags == CU_STREAM_NON_BLOCKING ? NON_BLOCKING
-								  : BLOCKING);
+	stream->queue =
+		new_queue(flags == CU_STREAM_NON_BLOCKING ? SIM_NON_BLOCKING
+							  : SIM_BLOCKING);
 	if (!stream->queue) {
 		stream->next = spare_streams;
 		spare_streams = stream;
@@ -497,9 +454,9 @@ CUresult cuStreamCreate(CUstream *stream_out, unsigned int flags)
 	ENTER_CONTEXT(cuStreamCreate);
 	if (!stream_out || flags > CU_STREAM_NON_BLOCKING)
 		return CUDA_ERROR_INVALID_VALUE;
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&sim_work_lock);
 	stream = new_stream(flags);
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&sim_work_lock);
 	if (!stream)
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	*stream_out = stream;
@@ -513,7 +470,7 @@ CUresult cuStreamDestroy_v2(CUstream stream)
 	ENTER(cuStreamDestroy_v2);
 	if ((uintptr_t)stream <= (uintptr_t)CU_STREAM_PER_THREAD)
 		return result;
-	pthread_mutex_lock(&lock);
+	pthread_mutex_lock(&sim_work_lock);
 	if (stream->queue) {
 		stream->queue->is_retired = true;
 		stream->queue = NULL;
@@ -521,7 +478,7 @@ CUresult cuStreamDestroy_v2(CUstream stream)
 		spare_streams = stream;
 		result = CUDA_SUCCESS;
 	}
-	pthread_mutex_unlock(&lock);
+	pthread_mutex_unlock(&sim_work_lock);
 	return result;
 }
 
@@ -547,153 +504,4 @@ CUresult cuStreamQuery(CUstream stream)
 		result = CUDA_ERROR_NOT_READY;
 	free(points);
 	return result == CUDA_SUCCESS ? sim_work_error() : result;
-}
-
-/* ---- capture ---- */
-
-bool sim_is_capturing_any(void)
-{
-	struct sim_queue *queue;
-	bool is_any = false;
-
-	pthread_mutex_lock(&lock);
-	for (queue = queues; queue && !is_any; queue = queue->next)
-		is_any = is_capturing(queue);
-	pthread_mutex_unlock(&lock);
-	return is_any;
-}
-
-CUresult sim_capture_status(CUstream stream, CUstreamCaptureStatus *status)
-{
-	CUresult result = CUDA_SUCCESS;
-	struct sim_queue *queue;
-
-	pthread_mutex_lock(&lock);
-	queue = resolve(stream);
-	if (!queue)
-		result = CUDA_ERROR_INVALID_HANDLE;
-	else if (is_legacy_barred(queue))
-		result = CUDA_ERROR_STREAM_CAPTURE_IMPLICIT;
-	else
-		*status = queue->capture;
-	pthread_mutex_unlock(&lock);
-	return result;
-}
-
-CUresult sim_capture_refuse(void)
-{
-	struct sim_queue *queue;
-
-	pthread_mutex_lock(&lock);
-	for (queue = queues; queue; queue = queue->next)
-		if (is_capturing(queue))
-			queue->capture = CU_STREAM_CAPTURE_STATUS_INVALIDATED;
-	pthread_mutex_unlock(&lock);
-	return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
-}
-
-/* Whether the queue's capture bars this thread from unsafe calls: its own
- * capture unless it is relaxed, another thread's when both are global. */
-static bool is_barring(const struct sim_queue *queue)
-{
-	if (!is_capturing(queue) ||
-	    queue->capture_mode == CU_STREAM_CAPTURE_MODE_RELAXED)
-		return false;
-	if (pthread_equal(queue->capture_thread, pthread_self()))
-		return true;
-	return queue->capture_mode == CU_STREAM_CAPTURE_MODE_GLOBAL &&
-	       thread_capture_mode == CU_STREAM_CAPTURE_MODE_GLOBAL;
-}
-
-CUresult sim_capture_check(void)
-{
-	const struct sim_queue *queue;
-	bool is_barred = false;
-
-	if (thread_capture_mode == CU_STREAM_CAPTURE_MODE_RELAXED)
-		return CUDA_SUCCESS;
-	pthread_mutex_lock(&lock);
-	for (queue = queues; queue && !is_barred; queue = queue->next)
-		is_barred = is_barring(queue);
-	pthread_mutex_unlock(&lock);
-	return is_barred ? sim_capture_refuse() : CUDA_SUCCESS;
-}
-
-CUresult cuStreamIsCapturing(CUstream stream, CUstreamCaptureStatus *status)
-{
-	ENTER_CONTEXT(cuStreamIsCapturing);
-	if (!status)
-		return CUDA_ERROR_INVALID_VALUE;
-	return sim_capture_status(stream, status);
-}
-
-CUresult cuStreamBeginCapture_v2(CUstream stream, CUstreamCaptureMode mode)
-{
-	CUresult result = CUDA_SUCCESS;
-	struct sim_queue *queue;
-
-	ENTER_CONTEXT(cuStreamBeginCapture_v2);
-	if ((unsigned int)mode > CU_STREAM_CAPTURE_MODE_RELAXED)
-		return CUDA_ERROR_INVALID_VALUE;
-	pthread_mutex_lock(&lock);
-	queue = resolve(stream);
-	if (!queue)
-		result = CUDA_ERROR_INVALID_HANDLE;
-	else if (queue->ordering == LEGACY)
-		result = CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
-	else if (is_capturing(queue))
-		result = CUDA_ERROR_INVALID_VALUE;
-	else
-		queue->capture = CU_STREAM_CAPTURE_STATUS_ACTIVE;
-	if (result == CUDA_SUCCESS) {
-		queue->capture_mode = mode;
-		queue->capture_thread = pthread_self();
-	}
-	pthread_mutex_unlock(&lock);
-	return result;
-}
-
-CUresult cuStreamEndCapture(CUstream stream, CUgraph *graph)
-{
-	CUresult result = CUDA_SUCCESS;
-	struct sim_queue *queue;
-
-	ENTER_CONTEXT(cuStreamEndCapture);
-	if (!graph)
-		return CUDA_ERROR_INVALID_VALUE;
-	*graph = NULL;
-	pthread_mutex_lock(&lock);
-	queue = resolve(stream);
-	if (!queue || !is_capturing(queue))
-		result = CUDA_ERROR_INVALID_VALUE;
-	else if (queue->capture == CU_STREAM_CAPTURE_STATUS_INVALIDATED)
-		result = CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
-	if (queue)
-		queue->capture = CU_STREAM_CAPTURE_STATUS_NONE;
-	pthread_mutex_unlock(&lock);
-	if (result != CUDA_SUCCESS)
-		return result;
-	*graph = calloc(1, sizeof(**graph));
-	return *graph ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
-}
-
-CUresult cuGraphDestroy(CUgraph graph)
-{
-	ENTER(cuGraphDestroy);
-	if (!graph)
-		return CUDA_ERROR_INVALID_VALUE;
-	free(graph);
-	return CUDA_SUCCESS;
-}
-
-CUresult cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode *mode)
-{
-	CUstreamCaptureMode before = thread_capture_mode;
-
-	ENTER(cuThreadExchangeStreamCaptureMode);
-	if (!mode || (unsigned int)*mode > CU_STREAM_CAPTURE_MODE_RELAXED)
-		return CUDA_ERROR_INVALID_VALUE;
-	thread_capture_mode = *mode;
-	*mode = before;
-	return CUDA_SUCCESS;
 }
