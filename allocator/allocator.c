@@ -189,7 +189,8 @@ static enum ps_status large_alloc(struct al_allocator *al,
 	if (!bs_round_up(request->bytes, AL_UNIT, &rounded))
 		return PS_OUT_OF_MEMORY;
 	bs_quick_take(&room->lock);
-	status = al_room_take(al, rounded, request->stream, &range);
+	status = al_room_take(al, rounded, request->stream, AL_ZONE_LARGE,
+			      &range);
 	if (status == PS_OK) {
 		entry = al_stats_class(rounded);
 		al_room_set_kind(range, AL_KIND_LARGE);

@@ -8,6 +8,7 @@
 #include <inttypes.h>
 
 #include "allocator/allocator.h"
+#include "allocator/bins.h"
 #include "allocator/room.h"
 #include "allocator/stats.h"
 
@@ -115,44 +116,57 @@ static enum ps_status check_range(struct al_allocator *al,
 		MUST(!touch || al_kind_of(range) != AL_KIND_FREE ||
 			     al_kind_of(after) != AL_KIND_FREE ||
 			     range->home != after->home ||
+			     range->zone != after->zone ||
 			     range->serves != after->serves,
 		     range);
 	}
 	return check_kind(al, range, sums);
 }
 
-static enum ps_status check_bin(const struct al_home *home, unsigned int row,
-				unsigned int column, struct sums *sums)
+static enum ps_status check_bin(const struct al_home *home, unsigned int zone,
+				unsigned int row, unsigned int column,
+				struct sums *sums)
 {
-	const struct al_range *range = home->bins[row][column];
+	const struct al_bins *bins = &home->zones[zone];
+	const struct al_range *range = bins->bins[row][column];
 	unsigned int r, c;
 
-	MUST(!range == !(home->columns[row] & 1u << column), range);
+	MUST(!range == !(bins->columns[row] & 1u << column), range);
 	for (; range; range = range->bin_next) {
-		al_room_bin_of(range->size, &r, &c);
+		al_bins_place(range->size, &r, &c);
 		MUST(r == row && c == column, range);
 		MUST(al_kind_of(range) == AL_KIND_FREE, range);
 		MUST(range->home == home->stream, range);
+		MUST(range->zone == zone, range);
 		sums->binned += range->size;
 	}
 	return PS_OK;
 }
 
-static enum ps_status check_home(const struct al_home *home, struct sums *sums)
+static enum ps_status check_zone(const struct al_home *home, unsigned int zone,
+				 struct sums *sums)
 {
+	const struct al_bins *bins = &home->zones[zone];
 	uint64_t before = sums->binned;
 	enum ps_status status = PS_OK;
 
 	for (unsigned int r = 0; r < AL_BIN_ROWS; r++) {
-		MUST(!home->columns[r] == !(home->rows & 1u << r), NULL);
+		MUST(!bins->columns[r] == !(bins->rows & 1u << r), NULL);
 		for (unsigned int c = 0; c < AL_BIN_COLUMNS; c++) {
-			status = check_bin(home, r, c, sums);
+			status = check_bin(home, zone, r, c, sums);
 			if (status != PS_OK)
 				return status;
 		}
 	}
-	MUST(sums->binned - before == home->free, NULL);
+	MUST(sums->binned - before == bins->free, NULL);
 	return PS_OK;
+}
+
+static enum ps_status check_home(const struct al_home *home, struct sums *sums)
+{
+	enum ps_status status = check_zone(home, AL_ZONE_LARGE, sums);
+
+	return status == PS_OK ? check_zone(home, AL_ZONE_PAGES, sums) : status;
 }
 
 static enum ps_status check_heap(const struct al_heap *heap, uint64_t *empty)

@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "allocator/batch.h"
+#include "allocator/bins.h"
 #include "allocator/room.h"
 #include "allocator/shard.h"
 
@@ -34,32 +35,25 @@ struct theft {
 	bool bound;
 };
 
-static struct al_range *find_in_bin(struct al_range *range,
-				    const struct theft *theft)
+static bool is_unbound(const struct al_range *range)
 {
-	while (range && range->serves != AL_STREAM_NONE && !theft->bound)
-		range = range->bin_next;
-	return range;
+	return range->serves == AL_STREAM_NONE;
+}
+
+static bool is_any(const struct al_range *range)
+{
+	return range != NULL;
 }
 
 static struct al_range *find_homed(struct al_home *home,
 				   const struct theft *theft)
 {
-	for (uint32_t rows = home->rows; rows != 0; rows &= rows - 1) {
-		unsigned int row = (unsigned int)__builtin_ctz(rows);
-		uint32_t columns = home->columns[row];
+	struct al_range *range = NULL;
 
-		for (; columns != 0; columns &= columns - 1) {
-			unsigned int column =
-				(unsigned int)__builtin_ctz(columns);
-			struct al_range *range =
-				find_in_bin(home->bins[row][column], theft);
-
-			if (range)
-				return range;
-		}
-	}
-	return NULL;
+	for (unsigned int z = 0; z < AL_ZONES && !range; z++)
+		range = al_bins_any(&home->zones[z],
+				    theft->bound ? is_any : is_unbound);
+	return range;
 }
 
 static void fence_range(struct al_allocator *al, struct al_range *range)
@@ -106,6 +100,10 @@ bool al_reclaim_steal(struct al_allocator *al)
 	const struct theft theft = { .stream = AL_STREAM_NONE };
 	bool found = scavenge(al);
 
+	bs_quick_take(&al->room.lock);
+	if (al_room_merge_zones(al))
+		found = true;
+	bs_quick_drop(&al->room.lock);
 	if (steal(al, &theft))
 		found = true;
 	return found;

@@ -5,12 +5,13 @@
 
 #include <assert.h>
 
-/* A bin's ranges may be a little too small; so many are tried before the
- * next bin, in which every one fits. */
-#define BIN_TRIES 8u
+#include "allocator/bins.h"
 
-/* Ranges from this size on are cut from the high end. */
-#define LARGE_MIN (2ull * 1024 * 1024)
+/* Pages from this size on are cut from the high end, and so are large blocks. */
+#define HIGH_MIN (2ull * 1024 * 1024)
+
+/* What the zone of pages gets at once, and gives back when it is free. */
+#define ZONE_STEP (256ull * 1024 * 1024)
 
 void al_room_init(struct al_room *room)
 {
@@ -148,23 +149,7 @@ struct al_range *al_room_find(struct al_allocator *al, uint64_t offset)
 	return NULL;
 }
 
-/* ---- bins ---- */
-
-void al_room_bin_of(uint64_t size, unsigned int *row_out,
-		    unsigned int *column_out)
-{
-	uint64_t units = size / AL_UNIT;
-	unsigned int log;
-
-	if (units < AL_BIN_COLUMNS) {
-		*row_out = 0;
-		*column_out = (unsigned int)units;
-		return;
-	}
-	log = bs_log2(units);
-	*row_out = log - 3;
-	*column_out = (unsigned int)(units >> (log - 4)) & (AL_BIN_COLUMNS - 1);
-}
+/* ---- homes ---- */
 
 struct al_home *al_room_home(struct al_room *room, uint64_t stream)
 {
@@ -192,110 +177,40 @@ struct al_home *al_room_home_get(struct al_allocator *al, uint64_t stream)
 	return home;
 }
 
-static void bin_insert(struct al_home *home, struct al_range *range)
+static void put(struct al_home *home, struct al_range *range)
 {
-	struct al_range **bin;
-	unsigned int row, column;
-
-	al_room_bin_of(range->size, &row, &column);
-	bin = &home->bins[row][column];
-	range->bin_prev = NULL;
-	range->bin_next = *bin;
-	if (*bin)
-		(*bin)->bin_prev = range;
-	*bin = range;
-	home->rows |= 1u << row;
-	home->columns[row] |= 1u << column;
-	home->free += range->size;
 	range->home = home->stream;
 	al_room_set_kind(range, AL_KIND_FREE);
+	al_bins_insert(&home->zones[range->zone], range);
 }
 
-static void bin_remove(struct al_home *home, struct al_range *range)
+static void pull(struct al_home *home, struct al_range *range)
 {
-	unsigned int row, column;
-
-	al_room_bin_of(range->size, &row, &column);
-	if (range->bin_prev)
-		range->bin_prev->bin_next = range->bin_next;
-	else
-		home->bins[row][column] = range->bin_next;
-	if (range->bin_next)
-		range->bin_next->bin_prev = range->bin_prev;
-	if (!home->bins[row][column])
-		home->columns[row] &= ~(1u << column);
-	if (home->columns[row] == 0)
-		home->rows &= ~(1u << row);
-	home->free -= range->size;
+	al_bins_remove(&home->zones[range->zone], range);
+	al_room_set_kind(range, AL_KIND_NONE);
 }
 
 void al_room_unbin(struct al_allocator *al, struct al_range *range)
 {
-	bin_remove(al_room_home(&al->room, range->home), range);
-	al_room_set_kind(range, AL_KIND_NONE);
-}
-
-/* The first range in a bin above (row, column): every one there is larger. */
-static struct al_range *find_above(struct al_home *home, unsigned int row,
-				   unsigned int column)
-{
-	uint32_t columns = home->columns[row] & ~((2u << column) - 1);
-	uint32_t rows;
-
-	if (columns == 0) {
-		rows = home->rows & ~((2u << row) - 1);
-		if (rows == 0)
-			return NULL;
-		row = (unsigned int)__builtin_ctz(rows);
-		columns = home->columns[row];
-	}
-	return home->bins[row][__builtin_ctz(columns)];
-}
-
-static struct al_range *home_find(struct al_home *home, uint64_t bytes)
-{
-	unsigned int row, column, tries = 0;
-	struct al_range *range, *above;
-
-	if (home->free < bytes)
-		return NULL;
-	al_room_bin_of(bytes, &row, &column);
-	range = home->bins[row][column];
-	while (range && range->size < bytes && tries++ < BIN_TRIES)
-		range = range->bin_next;
-	if (range && range->size >= bytes)
-		return range;
-	above = find_above(home, row, column);
-	if (above)
-		return above;
-	/* Nothing larger: look at the rest of the bin before giving up. */
-	while (range && range->size < bytes)
-		range = range->bin_next;
-	return range;
-}
-
-static uint64_t home_largest(struct al_home *home)
-{
-	struct al_range *range;
-	unsigned int row;
-	uint64_t largest = 0;
-
-	if (!home || home->rows == 0)
-		return 0;
-	row = bs_log2(home->rows);
-	range = home->bins[row][bs_log2(home->columns[row])];
-	for (; range; range = range->bin_next)
-		if (range->size > largest)
-			largest = range->size;
-	return largest;
+	pull(al_room_home(&al->room, range->home), range);
 }
 
 uint64_t al_room_largest(struct al_allocator *al, uint64_t stream)
 {
-	uint64_t any = home_largest(&al->room.none);
-	uint64_t own = home_largest(al_room_home(&al->room, stream));
+	struct al_home *homes[2] = { &al->room.none,
+				     al_room_home(&al->room, stream) };
+	uint64_t largest = 0;
 
-	return any > own ? any : own;
+	for (unsigned int i = 0; i < 2 * AL_ZONES; i++) {
+		const struct al_home *home = homes[i / AL_ZONES];
+		uint64_t size = 0;
+
+		if (home)
+			size = al_bins_largest(&home->zones[i % AL_ZONES]);
+		if (size > largest)
+			largest = size;
+	}
+	return largest;
 }
 
 /* ---- give and take ---- */
@@ -311,52 +226,111 @@ struct al_range *al_room_split(struct al_allocator *al, struct al_range *range,
 	rest->size = range->size - bytes;
 	rest->home = range->home;
 	rest->serves = range->serves;
+	rest->zone = range->zone;
 	range->size = bytes;
 	list_insert(&al->room, rest, range);
 	return rest;
 }
 
-enum ps_status al_room_take(struct al_allocator *al, uint64_t bytes,
-			    uint64_t stream, struct al_range **range_out)
+/* A free range of @zone that may be used on @stream, out of its bin. */
+static struct al_range *pull_from(struct al_allocator *al, enum al_zone zone,
+				  uint64_t bytes, uint64_t stream)
 {
 	struct al_home *home = al_room_home(&al->room, stream);
-	struct al_range *range = home ? home_find(home, bytes) : NULL;
+	struct al_range *range = NULL;
 
+	if (home)
+		range = al_bins_find(&home->zones[zone], bytes);
 	if (!range && stream != AL_STREAM_NONE) {
 		home = &al->room.none;
-		range = home_find(home, bytes);
+		range = al_bins_find(&home->zones[zone], bytes);
 	}
+	if (range)
+		pull(home, range);
+	return range;
+}
+
+/* Cuts @range, which is in no bin, to its first or last @bytes; the rest goes
+ * to the bins. False for want of host memory: then all of it does. */
+static bool cut(struct al_allocator *al, struct al_range **range,
+		uint64_t bytes, bool high)
+{
+	struct al_home *home = al_room_home(&al->room, (*range)->home);
+	struct al_range *low = *range, *rest;
+
+	if (low->size <= bytes)
+		return true;
+	rest = al_room_split(al, low, high ? low->size - bytes : bytes);
+	put(home, rest && !high ? rest : low);
+	if (rest && high)
+		*range = rest;
+	return rest != NULL;
+}
+
+/* A step of memory for the zone of pages, or what there is, at least @bytes. */
+static struct al_range *widen_pages(struct al_allocator *al, uint64_t bytes,
+				    uint64_t stream)
+{
+	uint64_t step = bytes > ZONE_STEP ? bytes : ZONE_STEP;
+	struct al_range *range = pull_from(al, AL_ZONE_LARGE, step, stream);
+
+	if (!range)
+		range = pull_from(al, AL_ZONE_LARGE, bytes, stream);
+	if (range && cut(al, &range, step, false))
+		range->zone = AL_ZONE_PAGES;
+	return range;
+}
+
+enum ps_status al_room_take(struct al_allocator *al, uint64_t bytes,
+			    uint64_t stream, enum al_zone zone,
+			    struct al_range **range_out)
+{
+	struct al_range *range = pull_from(al, zone, bytes, stream);
+
+	if (!range && zone == AL_ZONE_PAGES)
+		range = widen_pages(al, bytes, stream);
 	if (!range)
 		return PS_OUT_OF_MEMORY;
-	bin_remove(home, range);
-	if (range->size > bytes) {
-		bool high = bytes >= LARGE_MIN;
-		struct al_range *rest = al_room_split(
-			al, range, high ? range->size - bytes : bytes);
-
-		bin_insert(home, rest && !high ? rest : range);
-		if (!rest)
-			return bs_fail(PS_HOST_MEMORY,
-				       "no host memory for a range's record");
-		if (high)
-			range = rest;
-	}
+	if (al_kind_of(range) == AL_KIND_FREE ||
+	    !cut(al, &range, bytes, bytes >= HIGH_MIN))
+		return bs_fail(PS_HOST_MEMORY,
+			       "no host memory for a range's record");
 	*range_out = range;
 	return PS_OK;
 }
 
 /* Free for the same use, so that what touches it may join it. */
-static bool is_like(const struct al_range *range, uint64_t home,
-		    uint64_t serves)
+static bool is_like(const struct al_range *range, const struct al_range *other,
+		    uint64_t home)
 {
 	return range && al_kind_of(range) == AL_KIND_FREE &&
-	       range->home == home && range->serves == serves;
+	       range->home == home && range->serves == other->serves &&
+	       range->zone == other->zone;
+}
+
+/* Joins a range that is in no bin with the neighbours that are like it. */
+static struct al_range *join(struct al_allocator *al, struct al_range *range,
+			     struct al_home *home)
+{
+	struct al_range *low = range->before, *high = range->after;
+
+	if (is_like(low, range, home->stream) && do_touch(low, range)) {
+		pull(home, low);
+		low->size += range->size;
+		range_forget(al, range);
+		range = low;
+	}
+	if (is_like(high, range, home->stream) && do_touch(range, high)) {
+		pull(home, high);
+		range->size += high->size;
+		range_forget(al, high);
+	}
+	return range;
 }
 
 struct al_range *al_room_give(struct al_allocator *al, struct al_range *range,
 			      uint64_t stream)
 {
-	struct al_range *low = range->before, *high = range->after;
 	struct al_home *home;
 
 	if (range->serves != AL_STREAM_NONE)
@@ -364,20 +338,32 @@ struct al_range *al_room_give(struct al_allocator *al, struct al_range *range,
 	home = al_room_home(&al->room, stream);
 	assert(home);
 	al_map_set(al, range->offset, NULL);
-	if (is_like(low, stream, range->serves) && do_touch(low, range)) {
-		bin_remove(home, low);
-		low->size += range->size;
-		range_forget(al, range);
-		range = low;
+	range = join(al, range, home);
+	if (range->zone == AL_ZONE_PAGES && range->size >= ZONE_STEP) {
+		range->zone = AL_ZONE_LARGE;
+		range = join(al, range, home);
 	}
-	if (is_like(high, stream, range->serves) && do_touch(range, high)) {
-		bin_remove(home, high);
-		range->size += high->size;
-		range_forget(al, high);
-	}
-	bin_insert(home, range);
+	put(home, range);
 	al->room.epoch++;
 	return range;
+}
+
+bool al_room_merge_zones(struct al_allocator *al)
+{
+	struct al_room *room = &al->room;
+	struct al_range *range = room->first;
+	bool found = false;
+
+	for (; range; range = range->after) {
+		if (al_kind_of(range) != AL_KIND_FREE ||
+		    range->zone != AL_ZONE_PAGES)
+			continue;
+		al_room_unbin(al, range);
+		range->zone = AL_ZONE_LARGE;
+		range = al_room_give(al, range, range->home);
+		found = true;
+	}
+	return found;
 }
 
 static void set_reserved(struct al_allocator *al, uint64_t reserved)
@@ -407,6 +393,7 @@ enum ps_status al_room_add(struct al_allocator *al, const struct al_span *span)
 	range->offset = span->offset;
 	range->size = span->size;
 	range->serves = span->home;
+	range->zone = AL_ZONE_LARGE;
 	while (before && before->offset > span->offset)
 		before = before->before;
 	list_insert(room, range, before);

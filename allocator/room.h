@@ -23,12 +23,13 @@ uint64_t al_room_epoch(struct al_allocator *al);
 
 /*
  * A free range of @bytes that may be used on @stream, taken out of its bin
- * and cut to size: small ones from the low end of what is free, large ones
- * from the high end, so that they stay apart. PS_OUT_OF_MEMORY: none here,
+ * and cut to size. Pages come from their own zone, which grows by steps; in
+ * it, small ones lie low and larger ones high. PS_OUT_OF_MEMORY: none here,
  * without a text.
  */
 enum ps_status al_room_take(struct al_allocator *al, uint64_t bytes,
-			    uint64_t stream, struct al_range **range_out);
+			    uint64_t stream, enum al_zone zone,
+			    struct al_range **range_out);
 
 /* Frees @range for use on @home, and joins it with its neighbours. Returns
  * the range that it became part of. pre: @home exists; a page's entries in
@@ -64,8 +65,8 @@ struct al_home *al_room_home_get(struct al_allocator *al, uint64_t stream);
 
 void al_room_set_kind(struct al_range *range, enum al_kind kind);
 
-/* Where a range of that size is binned. */
-void al_room_bin_of(uint64_t size, unsigned int *row_out,
-		    unsigned int *column_out);
+/* Gives what is free in the zone of pages to large blocks. True when there
+ * was something. */
+bool al_room_merge_zones(struct al_allocator *al);
 
 #endif /* ALLOCATOR_ROOM_H */

@@ -170,11 +170,11 @@ static enum ps_status page_new(struct al_heap *heap, unsigned int class)
 
 	bs_quick_take(&al->room.lock);
 	status = al_room_take(al, blocks * al_class_bytes(c), heap->stream,
-			      &page);
+			      AL_ZONE_PAGES, &page);
 	if (status == PS_OUT_OF_MEMORY && blocks > c->blocks_min) {
 		blocks = c->blocks_min;
 		status = al_room_take(al, blocks * al_class_bytes(c),
-				      heap->stream, &page);
+				      heap->stream, AL_ZONE_PAGES, &page);
 	}
 	if (status == PS_OK)
 		page_set_up(heap, page, class, blocks);

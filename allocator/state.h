@@ -76,6 +76,7 @@ struct al_range {
 	_Atomic(uint8_t) kind; /* enum al_kind; room's lock to change */
 	uint32_t number;       /* immutable: its place, from 1 */
 	uint8_t class;         /* of a page's blocks */
+	uint8_t zone;          /* enum al_zone; by the room's lock */
 	uint8_t blocks;        /* in the page */
 	/* Guarded by the room's lock; a page's uses by its shard's. */
 	uint64_t size;
@@ -88,14 +89,24 @@ struct al_range {
 	struct al_use *uses;
 };
 
+struct al_bins {
+	uint64_t free; /* bytes */
+	uint32_t rows; /* bit r: row r has a range */
+	uint32_t columns[AL_BIN_ROWS];
+	struct al_range *bins[AL_BIN_ROWS][AL_BIN_COLUMNS];
+};
+
+/*
+ * Pages and large blocks keep apart: a few pages that live long, strewn over
+ * all the memory, would leave no long range free.
+ */
+enum al_zone { AL_ZONE_LARGE, AL_ZONE_PAGES, AL_ZONES };
+
 /* The free ranges that share a home. */
 struct al_home {
 	struct al_home *next; /* immutable after it is published */
 	uint64_t stream;      /* immutable */
-	uint64_t free;        /* bytes */
-	uint32_t rows;        /* bit r: row r has a range */
-	uint32_t columns[AL_BIN_ROWS];
-	struct al_range *bins[AL_BIN_ROWS][AL_BIN_COLUMNS];
+	struct al_bins zones[AL_ZONES];
 };
 
 /*
