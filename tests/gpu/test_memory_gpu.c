@@ -24,12 +24,16 @@ static struct ps_pool *open_pool(void)
 	return pool;
 }
 
-/* The stream waits, and then writes over the whole block. */
+/* The stream waits, and then writes over the whole block. The write before it
+ * loads what the driver needs for one: that cannot be done behind a wait. */
 static void write_late(const struct th_gpu *gpu, CUstream stream, void *ptr)
 {
+	CUdeviceptr at = (CUdeviceptr)(uintptr_t)ptr;
+
+	th_cu(gpu->driver->cuMemsetD32Async(at, 0, WORDS, stream));
+	th_cu(gpu->driver->cuStreamSynchronize(stream));
 	th_gpu_block(gpu, stream);
-	th_cu(gpu->driver->cuMemsetD32Async((CUdeviceptr)(uintptr_t)ptr, LATE,
-					    WORDS, stream));
+	th_cu(gpu->driver->cuMemsetD32Async(at, LATE, WORDS, stream));
 }
 
 /* Lets the late write happen, and sees that it hit nobody else. */

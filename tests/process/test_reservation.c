@@ -6,8 +6,7 @@
 
 #include "device/device.h"
 
-#include <stdlib.h>
-#include <string.h>
+#include <stdio.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -127,6 +126,7 @@ static void take_window_first(const struct th_part *me)
 {
 	struct dv_device *device;
 	struct ps_pool *pool;
+	char address[32];
 	uint64_t base;
 
 	assert_int_equal(read(me->link[0], &base, sizeof(base)), sizeof(base));
@@ -135,6 +135,8 @@ static void take_window_first(const struct th_part *me)
 	th_assert_status(
 		ps_recv_shared(me->link[0], 0, PS_TIMEOUT_DEFAULT, &pool),
 		PS_WINDOW_TAKEN);
+	snprintf(address, sizeof(address), "%#lx to ", (unsigned long)base);
+	th_assert_detail(address);
 	th_assert_ok(dv_window_free(device, base, TH_SEGMENT));
 	dv_device_close(device);
 }
