@@ -17,6 +17,9 @@
 
 #define SHARDS_MAX 256u
 
+/* Other threads may be faster at what was gathered. */
+#define GATHERS_MAX 3u
+
 /* ---- host memory ---- */
 
 void *al_host_alloc(struct al_allocator *al, size_t bytes)
@@ -174,6 +177,7 @@ struct request {
 	uint64_t bytes;
 	uint64_t stream;
 	enum ps_status cause; /* what the owner said when asked for help */
+	unsigned int gathers; /* an owner may make nothing of the parts */
 };
 
 static enum ps_status large_alloc(struct al_allocator *al,
@@ -245,7 +249,8 @@ static enum ps_status grow(struct al_allocator *al,
 /*
  * One step to more memory, the cheapest that is left: what has passed its
  * fence, what the owner has, what other streams keep, what a fence still
- * guards. PS_OK: try again. PS_AGAIN: nothing more can be done.
+ * guards, what lies in too small pieces. PS_OK: try again. PS_AGAIN: nothing
+ * more can be done.
  */
 static enum ps_status find_memory(struct al_allocator *al,
 				  struct request *request)
@@ -264,7 +269,13 @@ static enum ps_status find_memory(struct al_allocator *al,
 	status = al_batch_wait_oldest(al);
 	if (status != PS_OK && status != PS_AGAIN)
 		request->cause = status;
-	return status == PS_OK ? PS_OK : PS_AGAIN;
+	if (status == PS_OK)
+		return PS_OK;
+	if (request->bytes >= al->config.room_unit &&
+	    request->gathers++ < GATHERS_MAX &&
+	    al_reclaim_gather(al, request->bytes))
+		return PS_OK;
+	return PS_AGAIN;
 }
 
 static enum ps_status out_of_memory(struct al_allocator *al,

@@ -51,10 +51,11 @@ struct al_span {
  */
 struct al_ops {
 	/*
-	 * Gives more room: a span of @bytes or, when no such span is left, the
-	 * largest there is; never one that it gave already and did not get
-	 * back. Spans serve @stream when their home is NONE or @stream itself.
-	 * PS_OUT_OF_MEMORY when nothing is left.
+	 * Gives more room: a span of @bytes or, when no such span is left and
+	 * none can be made of parts, the largest there is; never one that it
+	 * gave already and did not get back. Spans serve @stream when their
+	 * home is NONE or @stream itself. PS_OUT_OF_MEMORY when nothing is
+	 * left.
 	 */
 	enum ps_status (*grow)(void *owner, uint64_t bytes, uint64_t stream,
 			       struct al_span *span_out);

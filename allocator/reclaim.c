@@ -245,52 +245,95 @@ static struct al_range *cut_units(struct al_allocator *al,
 	return middle;
 }
 
-/* Takes one span that can be given back out of the room. */
-static bool take_span(struct al_allocator *al, uint64_t keep,
+static bool can_go(const struct al_range *range)
+{
+	return al_kind_of(range) == AL_KIND_FREE &&
+	       range->home == AL_STREAM_NONE;
+}
+
+/* Takes one span of at most @most bytes that can be given back. */
+static bool take_span(struct al_allocator *al, uint64_t most,
 		      struct al_span *span_out)
 {
-	struct al_room *room = &al->room;
-	struct al_range *found = NULL;
-	uint64_t most = 0;
+	struct al_range *range, *found = NULL;
 
-	bs_quick_take(&room->lock);
-	if (room->reserved > keep)
-		most = bs_round_down(room->reserved - keep +
-					     al->config.room_unit - 1,
-				     al->config.room_unit);
-	for (struct al_range *r = room->last; r && most > 0; r = r->before) {
-		if (al_kind_of(r) == AL_KIND_FREE && r->home == AL_STREAM_NONE)
-			found = cut_units(al, r, most);
-		if (found)
-			break;
-	}
+	bs_quick_take(&al->room.lock);
+	for (range = al->room.last; range && !found; range = range->before)
+		if (can_go(range))
+			found = cut_units(al, range, most);
 	if (found) {
 		*span_out = (struct al_span){ .offset = found->offset,
 					      .size = found->size,
 					      .home = found->serves };
 		al_room_remove(al, found);
 	}
-	bs_quick_drop(&room->lock);
+	bs_quick_drop(&al->room.lock);
 	return found != NULL;
+}
+
+/* Gives up to @most bytes back, in whole room units; how many it gave. */
+static uint64_t give_back_units(struct al_allocator *al, uint64_t most)
+{
+	struct al_span span;
+	uint64_t released = 0;
+
+	al_mover_begin(al);
+	while (released < most && take_span(al, most - released, &span)) {
+		released += span.size;
+		al->config.ops.shrink(al->config.owner, &span);
+	}
+	al_mover_end(al);
+	return released;
+}
+
+/* What is reserved beyond @keep, rounded up to room units. */
+static uint64_t excess_of(struct al_allocator *al, uint64_t keep)
+{
+	uint64_t excess = 0, unit = al->config.room_unit;
+
+	bs_quick_take(&al->room.lock);
+	if (al->room.reserved > keep)
+		excess = al->room.reserved - keep;
+	bs_quick_drop(&al->room.lock);
+	return bs_round_down(excess + unit - 1, unit);
 }
 
 enum ps_status al_trim(struct al_allocator *al, uint64_t keep,
 		       uint64_t *released_out)
 {
-	struct al_span span;
-	uint64_t released = 0;
-
 	al_reclaim_steal(al);
 	al_batch_reap(al);
 	scavenge(al);
-	al_mover_begin(al);
-	while (take_span(al, keep, &span)) {
-		released += span.size;
-		al->config.ops.shrink(al->config.owner, &span);
-	}
-	al_mover_end(al);
-	*released_out = released;
+	*released_out = give_back_units(al, excess_of(al, keep));
 	return PS_OK;
+}
+
+/* Bytes in whole room units that could be given back. */
+static uint64_t loose_units(struct al_allocator *al)
+{
+	uint64_t unit = al->config.room_unit, sum = 0, start;
+	struct al_range *range;
+
+	bs_quick_take(&al->room.lock);
+	for (range = al->room.first; range; range = range->after) {
+		uint64_t end = bs_round_down(range->offset + range->size, unit);
+
+		if (can_go(range) && bs_round_up(range->offset, unit, &start) &&
+		    start < end)
+			sum += end - start;
+	}
+	bs_quick_drop(&al->room.lock);
+	return sum;
+}
+
+bool al_reclaim_gather(struct al_allocator *al, uint64_t bytes)
+{
+	uint64_t rounded;
+
+	if (!bs_round_up(bytes, al->config.room_unit, &rounded) ||
+	    loose_units(al) < rounded)
+		return false;
+	return give_back_units(al, rounded) > 0;
 }
 
 /* ---- everything back ---- */

@@ -14,4 +14,11 @@
  */
 bool al_reclaim_steal(struct al_allocator *al);
 
+/*
+ * Gives free room units of at least @bytes back to the owner, who can make
+ * one span of them; nothing when there are not so many. True when it did.
+ * pre: no allocator lock is held.
+ */
+bool al_reclaim_gather(struct al_allocator *al, uint64_t bytes);
+
 #endif /* ALLOCATOR_RECLAIM_H */

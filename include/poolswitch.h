@@ -473,7 +473,10 @@ PS_API const char *ps_pool_gpu(const struct ps_pool *pool);
  *
  * For cudaMalloc(). Any stream may use the block at once. Costs no system
  * call and no driver call unless segments have to be mapped or freed memory
- * has to be waited for. Contents are undefined.
+ * has to be waited for. Contents are undefined. A block that is longer than
+ * every free range is made of free segments that are mapped anew, side by
+ * side: its addresses lie behind the pool's own and mean nothing to other
+ * processes.
  *
  * Return: PS_OK; PS_INVALID_ARGUMENT for size 0; PS_OUT_OF_MEMORY: the detail
  * says what was asked, what is live and what the largest free range is;
@@ -621,6 +624,7 @@ struct ps_mem_stats {
 	uint64_t frees;         /* frees accepted */
 	uint64_t failed_allocs; /* allocations refused for want of memory */
 	uint64_t fences;        /* fences recorded */
+	uint64_t gathered;      /* bytes mapped anew to make one long range */
 	uint64_t fence_waits;   /* allocations that waited for one */
 	uint64_t peak_live;     /* the most live there was */
 	uint64_t peak_reserved; /* the most reserved there was */

@@ -5,11 +5,13 @@
  * A pool as this process has it.
  *
  * The window is divided into slots, each as large as a segment. The first
- * slots are the pool's own addresses, segment n in slot n; those behind them
- * are given to aliases, so that a segment can be mapped a second time.
+ * slots are the pool's own addresses, segment n in slot n. Those behind them
+ * are for aliases, so that a segment can be mapped a second time, and, from
+ * the end, for segments that are gathered: scattered ones that are free get
+ * neighbouring addresses, for a block that is longer than any free range.
  *
- *	slot      0        ...  segments-1 | segments ...  slots-1
- *	          the pool's own addresses | aliases
+ *	slot      0        ...  segments-1 | segments   ...   slots-1
+ *	          the pool's own addresses | aliases -> <- gathered
  *
  * Driver calls take long and are made without a lock. Who maps or unmaps
  * takes the pool's turn instead: while a thread has it no other thread
@@ -22,6 +24,8 @@
  *   Only slots that are inserted are given to the allocator, and only those
  *   that are mapped.
  *   A segment has a handle when it is mapped anywhere.
+ *   A gathered slot is given to the allocator; the slot that its segment was
+ *   inserted in is lent until it comes back.
  */
 #ifndef LIB_POOL_H
 #define LIB_POOL_H
@@ -65,6 +69,8 @@ struct lb_slot {
 	bool inserted;
 	bool given; /* to the allocator */
 	bool mapped;
+	bool lent;     /* its segment is in a gathered slot meanwhile */
+	bool gathered; /* holds a segment that is inserted elsewhere */
 };
 
 struct lb_range {
@@ -117,6 +123,7 @@ struct ps_pool {
 	uint32_t slots_used;         /* no slot from here on is inserted */
 	uint32_t segments_mapped;    /* each counted once */
 	uint32_t segments_inserted;  /* each counted once */
+	uint64_t gathered;           /* bytes that were, counted each time */
 	enum ps_status unmap_status; /* of the last trim or clear */
 };
 

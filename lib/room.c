@@ -36,7 +36,8 @@ static bool is_room(const struct ps_pool *pool, uint32_t slot, uint64_t home)
 {
 	const struct lb_slot *s = &pool->slot[slot];
 
-	return s->inserted && !s->given && pool->ranges[s->range].home == home;
+	return s->inserted && !s->given && !s->lent &&
+	       pool->ranges[s->range].home == home;
 }
 
 static uint32_t room_length(const struct ps_pool *pool, uint32_t slot,
@@ -95,18 +96,101 @@ static void set_given(struct ps_pool *pool, struct run run, bool given)
 	bs_lock_drop(&pool->lock);
 }
 
+/* ---- gathering ---- */
+
+/* A segment that can be lent: free, and at home in its own slot. */
+static bool is_loose(const struct ps_pool *pool, uint32_t slot)
+{
+	return slot < pool->layout.segments && !pool->slot[slot].mapped &&
+	       is_room(pool, slot, AL_STREAM_NONE);
+}
+
+/* The last run of @count slots that nothing uses. */
+static bool find_empty(const struct ps_pool *pool, uint32_t count,
+		       uint32_t *slot_out)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = pool->slots; i-- > pool->layout.segments;) {
+		n = pool->slot[i].inserted || pool->slot[i].mapped ? 0 : n + 1;
+		if (n == count) {
+			*slot_out = i;
+			return true;
+		}
+	}
+	return false;
+}
+
+static void lend(struct ps_pool *pool, uint32_t from, uint32_t to)
+{
+	struct lb_slot *home = &pool->slot[from];
+
+	home->lent = true;
+	pool->slot[to] = (struct lb_slot){ .segment = home->segment,
+					   .range = home->range,
+					   .inserted = true,
+					   .gathered = true };
+	if (to >= pool->slots_used)
+		pool->slots_used = to + 1;
+}
+
+static void take_home(struct ps_pool *pool, uint32_t slot)
+{
+	uint32_t home = pool->slot[slot].segment;
+
+	pool->slot[slot].inserted = false;
+	pool->slot[slot].gathered = false;
+	pool->slot[home].lent = false;
+	if (home < pool->room_hint)
+		pool->room_hint = home;
+}
+
+/* Neighbouring slots for @wanted segments that are not neighbours. */
+static bool gather(struct ps_pool *pool, uint32_t wanted, struct run *run_out)
+{
+	uint32_t loose = 0, slot, done = 0;
+
+	for (uint32_t i = 0; i < pool->layout.segments; i++)
+		loose += is_loose(pool, i);
+	if (loose < wanted || !find_empty(pool, wanted, &slot))
+		return false;
+	bs_lock_take(&pool->lock);
+	for (uint32_t i = 0; done < wanted; i++)
+		if (is_loose(pool, i))
+			lend(pool, i, slot + done++);
+	pool->gathered += wanted * pool->layout.segment_size;
+	bs_lock_drop(&pool->lock);
+	*run_out = (struct run){ slot, wanted };
+	return true;
+}
+
+static void scatter(struct ps_pool *pool, struct run run)
+{
+	bs_lock_take(&pool->lock);
+	for (uint32_t i = run.slot; i < run.slot + run.count; i++)
+		if (pool->slot[i].gathered && !pool->slot[i].mapped)
+			take_home(pool, i);
+	bs_lock_drop(&pool->lock);
+}
+
+/* ---- growing and shrinking ---- */
+
 static enum ps_status take_room(struct ps_pool *pool, uint32_t wanted,
 				uint64_t stream, struct run *run_out)
 {
 	struct run run = find_room_for(pool, wanted, stream);
 	enum ps_status status;
 
+	if (run.count < wanted)
+		gather(pool, wanted, &run);
 	if (run.count == 0)
 		return bs_fail(PS_OUT_OF_MEMORY,
 			       "every segment that is inserted here is in use");
 	status = lb_map_slots(pool, run.slot, run.count);
-	if (status != PS_OK)
+	if (status != PS_OK) {
+		scatter(pool, run);
 		return status;
+	}
 	set_given(pool, run, true);
 	*run_out = run;
 	return PS_OK;
@@ -148,6 +232,7 @@ static void shrink(void *owner, const struct al_span *span)
 	if (status != PS_OK)
 		pool->unmap_status = status;
 	set_given(pool, run, false);
+	scatter(pool, run);
 	lb_turn_give(pool);
 }
 

@@ -23,6 +23,7 @@ static void get_mapping_stats(struct ps_pool *pool, struct ps_mem_stats *stats)
 	stats->pool = lb_pool_bytes(pool);
 	stats->inserted = pool->segments_inserted * unit;
 	stats->mapped = pool->segments_mapped * unit;
+	stats->gathered = pool->gathered;
 	bs_lock_drop(&pool->lock);
 }
 
