@@ -277,7 +277,7 @@ enum ps_share_flags {
  * Return: PS_OK when the peer has said that it has everything; PS_PERMISSION;
  * PS_VERSION_MISMATCH; PS_WRONG_GPU; PS_REFUSED with the peer's reason;
  * PS_PROTOCOL; PS_PEER_GONE; PS_TIMED_OUT; PS_UNSUPPORTED for a received
- * pool; PS_INVALID_ARGUMENT; PS_SYSTEM.
+ * pool; PS_INVALID_ARGUMENT; PS_FD_LIMIT; PS_DRIVER; PS_SYSTEM.
  */
 PS_API PS_MUST_CHECK enum ps_status ps_send_shared(struct ps_pool *pool,
 						   int socket,
@@ -349,7 +349,8 @@ enum ps_insert_flags {
  * Return: PS_OK; PS_OUT_OF_RANGE; PS_OVERLAP naming the range that is
  * inserted already; PS_READ_ONLY when it holds a segment that was shared
  * read-only; PS_INVALID_ARGUMENT; PS_UNSUPPORTED for an alias of a legacy
- * pool; PS_HOST_MEMORY.
+ * pool; PS_OUT_OF_MEMORY when no addresses are left for another alias;
+ * PS_HOST_MEMORY.
  */
 PS_API PS_MUST_CHECK enum ps_status
 ps_insert_shared(struct ps_pool *pool, uint64_t size, uint64_t offset,
@@ -391,7 +392,11 @@ PS_API PS_MUST_CHECK enum ps_status ps_clear_shared(struct ps_pool *pool);
  * Waits for the GPU, then unmaps and releases everything; blocks that are
  * still allocated end with it. The memory itself is free when the last
  * process has closed. No other call on this pool may be running or follow.
- * In a forked child it frees host memory only.
+ *
+ * In a forked child it frees host memory and closes the child's copies of the
+ * pool's file descriptors, nothing else. As long as a child has them the
+ * memory stays reserved, whatever becomes of the parent: close-on-exec helps
+ * only those that execute a program.
  */
 PS_API void ps_pool_close(struct ps_pool *pool);
 
