@@ -292,18 +292,23 @@ static enum ps_status check_access(struct ps_pool *pool, const void *ptr,
 	return status;
 }
 
+/* @p: what lb_enter() made of @pool. */
+static enum ps_status check_call(struct ps_pool *p, const struct ps_pool *pool,
+				 const void *at, size_t size,
+				 enum lb_access needed)
+{
+	if (p == NULL)
+		return lb_refuse(pool);
+	return size == 0 ? PS_OK : check_access(p, at, size, needed);
+}
+
 enum ps_status ps_mem_write(struct ps_pool *pool, void *dst, const void *src,
 			    size_t size)
 {
 	struct ps_pool *p = lb_enter(pool);
-	enum ps_status status;
+	enum ps_status status = check_call(p, pool, dst, size, LB_ACCESS_WRITE);
 
-	if (p == NULL)
-		return lb_refuse(pool);
-	if (size == 0)
-		return PS_OK;
-	status = check_access(p, dst, size, LB_ACCESS_WRITE);
-	if (status != PS_OK)
+	if (status != PS_OK || size == 0)
 		return status;
 	return dv_copy_in(p->device, (uint64_t)(uintptr_t)dst, src, size);
 }
@@ -312,14 +317,9 @@ enum ps_status ps_mem_read(struct ps_pool *pool, void *dst, const void *src,
 			   size_t size)
 {
 	struct ps_pool *p = lb_enter(pool);
-	enum ps_status status;
+	enum ps_status status = check_call(p, pool, src, size, LB_ACCESS_READ);
 
-	if (p == NULL)
-		return lb_refuse(pool);
-	if (size == 0)
-		return PS_OK;
-	status = check_access(p, src, size, LB_ACCESS_READ);
-	if (status != PS_OK)
+	if (status != PS_OK || size == 0)
 		return status;
 	return dv_copy_out(p->device, dst, (uint64_t)(uintptr_t)src, size);
 }
