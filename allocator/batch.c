@@ -172,7 +172,7 @@ static enum ps_status page_block_home(struct al_shard *shard,
 	if (hopped)
 		return PS_OK;
 	page->used &= ~(1ull << index);
-	al_page_give(shard, page, index);
+	al_page_give(page, index);
 	return PS_OK;
 }
 

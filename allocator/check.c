@@ -29,11 +29,6 @@ static enum ps_status broken(const char *truth, const struct al_range *range)
 		       truth, range->offset, range->size, al_kind_of(range));
 }
 
-static uint64_t all_blocks(const struct al_range *page)
-{
-	return UINT64_MAX >> (AL_PAGE_BLOCKS - page->blocks);
-}
-
 /* What the walk adds up, to be compared with the counters. */
 struct sums {
 	uint64_t reserved;
@@ -50,7 +45,7 @@ static enum ps_status check_page(struct al_allocator *al,
 {
 	const struct al_class *class = &al->classes[page->class];
 	uint64_t bytes = al_class_bytes(class);
-	uint64_t all = all_blocks(page);
+	uint64_t all = al_page_all(page);
 	uint64_t waiting = all & ~(page->live | page->free);
 	unsigned int count = (unsigned int)__builtin_popcountll(waiting);
 
@@ -179,7 +174,7 @@ static enum ps_status check_heap(const struct al_heap *heap, uint64_t *empty)
 			MUST(al_heap_of(page) == heap, page);
 			MUST(page->class == c, page);
 			MUST(page->free != 0, page);
-			if (page->free == all_blocks(page))
+			if (page->free == al_page_all(page))
 				*empty += page->size;
 			MUST(!page->page_next ||
 				     page->page_next->page_prev == page,

@@ -31,7 +31,7 @@ struct held {
 	uint64_t bytes;
 };
 
-static enum ps_status page_block(struct held *held, uint64_t offset)
+static inline enum ps_status page_block(struct held *held, uint64_t offset)
 {
 	struct al_range *page = held->range;
 	struct al_heap *heap = al_heap_of(page);
@@ -125,9 +125,21 @@ static enum ps_status explain_interior(const struct held *held, uint64_t offset)
 		       offset, offset - start, held->bytes, start);
 }
 
-/* Finds the live block at @offset and holds it; releases on failure. */
-static enum ps_status hold(struct al_allocator *al, uint64_t offset,
-			   struct held *held)
+/* What hold() found is no live block: lets go of it and says why. */
+static __attribute__((noinline, cold)) enum ps_status
+refuse(struct held *held, uint64_t offset, enum ps_status status)
+{
+	bool known = status == PS_INTERIOR && !held->large;
+
+	if (known)
+		explain_interior(held, offset);
+	release(held);
+	return known ? status : explain(held->shard->al, offset);
+}
+
+/* Finds the live block at @offset and holds it; not on failure. */
+static inline enum ps_status hold(struct al_allocator *al, uint64_t offset,
+				  struct held *held)
 {
 	struct al_heap *heap;
 	enum ps_status status;
@@ -137,48 +149,34 @@ static enum ps_status hold(struct al_allocator *al, uint64_t offset,
 	held->large = !heap;
 	held->shard = heap ? heap->shard : al_shard_mine(al);
 	bs_quick_take(&held->shard->lock);
-	if (held->large) {
+	if (__builtin_expect(held->large, 0)) {
 		bs_quick_take(&al->room.lock);
 		held->range = al_map_get(al, offset);
 		status = large_block(held, offset);
 	} else {
 		status = page_block(held, offset);
 	}
-	if (status == PS_OK)
-		return PS_OK;
-	if (status == PS_INTERIOR && !held->large)
-		explain_interior(held, offset);
-	release(held);
-	if (status == PS_INTERIOR && !held->large)
-		return status;
-	return explain(al, offset);
+	if (__builtin_expect(status != PS_OK, 0))
+		return refuse(held, offset, status);
+	return PS_OK;
 }
 
 /* ---- free ---- */
 
-static enum ps_status page_block_free(struct held *held, uint64_t offset,
-				      uint64_t stream)
+static void count_page_free(const struct held *held)
 {
-	struct al_shard *shard = held->shard;
-	struct al_range *page = held->range;
-	uint64_t bit = 1ull << held->index;
-	bool fenced = stream == AL_STREAM_NONE || page->used & bit ||
-		      stream != al_heap_of(page)->stream;
+	held->range->live &= ~(1ull << held->index);
+	held->shard->frees++;
+	held->shard->live_blocks[held->range->class]--;
+	al_gauge_sub(&held->shard->gauge, held->bytes);
+}
 
-	if (fenced) {
-		enum ps_status status =
-			al_batch_push(shard, stream, offset, held->bytes);
-
-		if (status != PS_OK)
-			return status;
-	}
-	page->live &= ~bit;
-	shard->frees++;
-	shard->live_blocks[page->class]--;
-	al_gauge_sub(&shard->gauge, held->bytes);
-	if (!fenced)
-		al_page_give(shard, page, held->index);
-	return PS_OK;
+/* May the block be given out again at once, on its page's home? */
+static inline bool is_direct(const struct held *held, uint64_t stream)
+{
+	return stream == al_heap_of(held->range)->stream &&
+	       stream != AL_STREAM_NONE &&
+	       !(held->range->used & 1ull << held->index);
 }
 
 static enum ps_status large_block_free(struct held *held, uint64_t offset,
@@ -212,28 +210,45 @@ static enum ps_status large_block_free(struct held *held, uint64_t offset,
 	return PS_OK;
 }
 
+/* The block waits for a fence, or goes to the room. Lets go of it. */
+static __attribute__((noinline)) enum ps_status
+free_indirectly(struct held *held, uint64_t offset, uint64_t stream)
+{
+	struct al_shard *shard = held->shard;
+	enum ps_status status;
+	bool tend;
+
+	if (held->large) {
+		status = large_block_free(held, offset, stream);
+		bs_quick_drop(&shard->al->room.lock);
+	} else {
+		status = al_batch_push(shard, stream, offset, held->bytes);
+		if (status == PS_OK)
+			count_page_free(held);
+	}
+	if (shard->passed > 0)
+		al_batch_drain(shard, DRAIN_ON_FREE);
+	tend = al_batch_needs_tending(shard);
+	bs_quick_drop(&shard->lock);
+	if (tend)
+		al_batch_tend(shard);
+	return status;
+}
+
 enum ps_status al_free(struct al_allocator *al, uint64_t offset,
 		       uint64_t stream)
 {
 	struct held held;
 	enum ps_status status = hold(al, offset, &held);
-	bool tend;
 
-	if (status != PS_OK)
+	if (__builtin_expect(status != PS_OK, 0))
 		return status;
-	if (held.large)
-		status = large_block_free(&held, offset, stream);
-	else
-		status = page_block_free(&held, offset, stream);
-	if (held.large)
-		bs_quick_drop(&al->room.lock);
-	if (held.shard->passed > 0)
-		al_batch_drain(held.shard, DRAIN_ON_FREE);
-	tend = al_batch_needs_tending(held.shard);
+	if (held.large || !is_direct(&held, stream))
+		return free_indirectly(&held, offset, stream);
+	count_page_free(&held);
+	al_page_give(held.range, held.index);
 	bs_quick_drop(&held.shard->lock);
-	if (tend)
-		al_batch_tend(held.shard);
-	return status;
+	return PS_OK;
 }
 
 /* ---- the rest ---- */

@@ -3,8 +3,6 @@
 
 #include "allocator/shard.h"
 
-#include <assert.h>
-
 #include "allocator/batch.h"
 #include "allocator/room.h"
 
@@ -115,9 +113,9 @@ static bool is_alone(const struct al_heap *heap, const struct al_range *page)
 
 /* ---- pages ---- */
 
-static uint64_t all_blocks(const struct al_range *page)
+static bool is_empty(const struct al_range *page)
 {
-	return UINT64_MAX >> (AL_PAGE_BLOCKS - page->blocks);
+	return page->free == al_page_all(page);
 }
 
 /* The busier a class is in its heap, the larger its next page. */
@@ -150,7 +148,7 @@ static void page_set_up(struct al_heap *heap, struct al_range *page,
 	page->blocks = (uint8_t)blocks;
 	page->live = 0;
 	page->used = 0;
-	page->free = all_blocks(page);
+	page->free = al_page_all(page);
 	page->home = heap->stream;
 	al_room_set_kind(page, AL_KIND_PAGE);
 	atomic_store_explicit(&page->heap, heap, memory_order_release);
@@ -197,20 +195,11 @@ static void page_retire(struct al_heap *heap, struct al_range *page)
 	bs_quick_drop(&al->room.lock);
 }
 
-static bool is_empty(const struct al_range *page)
-{
-	return page->free == all_blocks(page);
-}
-
-void al_page_give(struct al_shard *shard, struct al_range *page,
-		  unsigned int index)
+void al_page_turn(struct al_range *page, bool was_full)
 {
 	struct al_heap *heap = al_heap_of(page);
-	bool was_full = page->free == 0;
+	struct al_shard *shard = heap->shard;
 
-	(void)shard; /* for the assertion */
-	assert(heap->shard == shard);
-	page->free |= 1ull << index;
 	if (was_full)
 		bin_push(heap, page);
 	if (!is_empty(page))

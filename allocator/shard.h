@@ -26,9 +26,18 @@ enum ps_status al_shard_alloc(struct al_shard *shard, unsigned int class,
 
 /* ---- pre, from here on: the shard's lock is held ---- */
 
+/* A page that was full has a free block now, or one has no block any more. */
+void al_page_turn(struct al_range *page, bool was_full);
+
 /* Gives block @index of a page back to its heap. */
-void al_page_give(struct al_shard *shard, struct al_range *page,
-		  unsigned int index);
+static inline void al_page_give(struct al_range *page, unsigned int index)
+{
+	uint64_t before = page->free;
+
+	page->free = before | 1ull << index;
+	if (before == 0 || page->free == al_page_all(page))
+		al_page_turn(page, before == 0);
+}
 
 /* Returns pages without any block to the room. True when there were some. */
 bool al_shard_scavenge(struct al_shard *shard);

@@ -247,6 +247,12 @@ static inline struct al_heap *al_heap_of(const struct al_range *range)
 	return atomic_load_explicit(&range->heap, memory_order_acquire);
 }
 
+/* All blocks of a page, as bits. */
+static inline uint64_t al_page_all(const struct al_range *page)
+{
+	return UINT64_MAX >> (AL_PAGE_BLOCKS - page->blocks);
+}
+
 static inline uint64_t al_live_of(const struct al_gauge *gauge)
 {
 	return atomic_load_explicit(&gauge->live, memory_order_relaxed);
