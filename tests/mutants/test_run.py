@@ -18,8 +18,8 @@ MUTANT = {"name": "one", "rule": "a rule", "file": "a.c", "find": "x == 1",
 class FakeBuild:
     """A build whose test ends with @status once the rule is broken."""
 
-    def __init__(self, tree, status):
-        self.tree, self.status = tree, status
+    def __init__(self, tree, *statuses):
+        self.tree, self.statuses = tree, list(statuses)
 
     def check_unbroken(self, mutant):
         pass
@@ -28,7 +28,7 @@ class FakeBuild:
         self.built = (self.tree / "a.c").read_text()
 
     def status_of(self, mutant):
-        return self.status
+        return self.statuses.pop(0) if self.statuses[1:] else self.statuses[0]
 
 
 class JudgeTest(unittest.TestCase):
@@ -52,6 +52,10 @@ class JudgeTest(unittest.TestCase):
 
     def test_passing_test_is_a_survivor(self):
         self.assertEqual(self.verdict(0), "SURVIVED")
+
+    def test_failing_by_chance_kills(self):
+        build = FakeBuild(self.tree, 0, 0, 1)
+        self.assertEqual(run.judge(build, self.tree, MUTANT), "killed")
 
     def test_skip_is_no_verdict(self):
         with self.assertRaises(run.Broken):
