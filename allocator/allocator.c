@@ -193,6 +193,7 @@ static enum ps_status large_alloc(struct al_allocator *al,
 	if (!bs_round_up(request->bytes, AL_UNIT, &rounded))
 		return PS_OUT_OF_MEMORY;
 	bs_quick_take(&room->lock);
+	al_room_home_name(al, request->stream);
 	status = al_room_take(al, rounded, request->stream, AL_ZONE_LARGE,
 			      &range);
 	if (status == PS_OK) {

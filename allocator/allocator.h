@@ -124,6 +124,14 @@ enum ps_status al_usable_size(struct al_allocator *al, uint64_t offset,
 /* @stream ends: what is homed there is fenced now and moves to NONE. */
 enum ps_status al_drop_stream(struct al_allocator *al, uint64_t stream);
 
+/*
+ * The streams that were named in an allocation and not dropped since, at most
+ * @max of them; how many. An owner that fences every stream at once can ask
+ * the driver about each before.
+ */
+size_t al_get_streams(struct al_allocator *al, uint64_t *streams_out,
+		      size_t max);
+
 /* Gives whole free room units back until at most @keep bytes are reserved. */
 enum ps_status al_trim(struct al_allocator *al, uint64_t keep,
 		       uint64_t *released_out);

@@ -174,13 +174,43 @@ static enum ps_status drop_in_shard(struct al_shard *shard, uint64_t stream)
 
 	bs_quick_take(&shard->lock);
 	al_shard_scavenge(shard);
-	for (unsigned int i = 0; i < AL_HEAP_BUCKETS; i++)
-		for (struct al_heap *h = shard->heaps[i]; h; h = h->next)
-			if (h->stream == stream && status == PS_OK)
-				status = fence_heap(shard, h);
+	shard->recent = NULL;
+	for (unsigned int i = 0; i < AL_HEAP_BUCKETS; i++) {
+		for (struct al_heap *h = shard->heaps[i]; h; h = h->next) {
+			if (h->stream != stream || status != PS_OK)
+				continue;
+			h->dropped = true;
+			status = fence_heap(shard, h);
+		}
+	}
 	widen_shard_uses(shard, stream);
 	bs_quick_drop(&shard->lock);
 	return status;
+}
+
+static void forget_name(struct al_allocator *al, uint64_t stream)
+{
+	struct al_home *home;
+
+	bs_quick_take(&al->room.lock);
+	home = al_room_home(&al->room, stream);
+	if (home)
+		home->dropped = true;
+	bs_quick_drop(&al->room.lock);
+}
+
+size_t al_get_streams(struct al_allocator *al, uint64_t *streams_out,
+		      size_t max)
+{
+	struct al_home *home;
+	size_t count = 0;
+
+	bs_quick_take(&al->room.lock);
+	for (home = al->room.homes; home && count < max; home = home->next)
+		if (!home->dropped)
+			streams_out[count++] = home->stream;
+	bs_quick_drop(&al->room.lock);
+	return count;
 }
 
 enum ps_status al_drop_stream(struct al_allocator *al, uint64_t stream)
@@ -203,6 +233,7 @@ enum ps_status al_drop_stream(struct al_allocator *al, uint64_t stream)
 	}
 	/* Another thread may be about to record on the stream. */
 	al_movers_wait(al, 0);
+	forget_name(al, stream);
 	return PS_OK;
 }
 

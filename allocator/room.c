@@ -7,7 +7,7 @@
 
 #include "allocator/bins.h"
 
-/* Pages from this size on are cut from the high end, and so are large blocks. */
+/* Pages from this size on, and large blocks, are cut from the high end. */
 #define HIGH_MIN (2ull * 1024 * 1024)
 
 /* What the zone of pages gets at once, and gives back when it is free. */
@@ -174,6 +174,15 @@ struct al_home *al_room_home_get(struct al_allocator *al, uint64_t stream)
 	home->stream = stream;
 	home->next = al->room.homes;
 	al->room.homes = home;
+	return home;
+}
+
+struct al_home *al_room_home_name(struct al_allocator *al, uint64_t stream)
+{
+	struct al_home *home = al_room_home_get(al, stream);
+
+	if (home)
+		home->dropped = false;
 	return home;
 }
 

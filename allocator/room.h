@@ -63,6 +63,9 @@ struct al_home *al_room_home(struct al_room *room, uint64_t stream);
 /* The same, made where it does not exist; NULL for want of host memory. */
 struct al_home *al_room_home_get(struct al_allocator *al, uint64_t stream);
 
+/* The same for a stream that an allocation names: it is not dropped. */
+struct al_home *al_room_home_name(struct al_allocator *al, uint64_t stream);
+
 void al_room_set_kind(struct al_range *range, enum al_kind kind);
 
 /* Gives what is free in the zone of pages to large blocks. True when there

@@ -49,7 +49,7 @@ static struct al_heap *heap_new(struct al_shard *shard, uint64_t stream,
 
 	/* So that a page can always go back to the room. */
 	bs_quick_take(&al->room.lock);
-	home = al_room_home_get(al, stream);
+	home = al_room_home_name(al, stream);
 	bs_quick_drop(&al->room.lock);
 	heap = home ? al_host_alloc(al, sizeof(*heap)) : NULL;
 	if (!heap)
@@ -60,6 +60,16 @@ static struct al_heap *heap_new(struct al_shard *shard, uint64_t stream,
 	*bucket = heap;
 	bs_quick_own(&shard->lock);
 	return heap;
+}
+
+static void heap_revive(struct al_heap *heap)
+{
+	struct al_room *room = &heap->shard->al->room;
+
+	heap->dropped = false;
+	bs_quick_take(&room->lock);
+	al_room_home_name(heap->shard->al, heap->stream);
+	bs_quick_drop(&room->lock);
 }
 
 static struct al_heap *heap_get(struct al_shard *shard, uint64_t stream)
@@ -75,6 +85,8 @@ static struct al_heap *heap_get(struct al_shard *shard, uint64_t stream)
 			break;
 	if (!heap)
 		heap = heap_new(shard, stream, bucket);
+	else if (heap->dropped)
+		heap_revive(heap);
 	if (heap)
 		shard->recent = heap;
 	return heap;

@@ -106,6 +106,7 @@ enum al_zone { AL_ZONE_LARGE, AL_ZONE_PAGES, AL_ZONES };
 struct al_home {
 	struct al_home *next; /* immutable after it is published */
 	uint64_t stream;      /* immutable */
+	bool dropped;         /* until an allocation names it again */
 	struct al_bins zones[AL_ZONES];
 };
 
@@ -160,6 +161,7 @@ struct al_heap {
 	struct al_heap *next;   /* in the shard's bucket */
 	struct al_shard *shard; /* immutable */
 	uint64_t stream;        /* immutable: the home of its pages */
+	bool dropped;           /* as in al_home */
 	uint32_t pages[AL_CLASSES];
 	struct al_range *bins[AL_CLASSES]; /* pages with a free block */
 };

@@ -283,6 +283,23 @@ static void test_drop_stream_widens_recorded_uses(void **state)
 	tp_free(&world, offset, 1);
 }
 
+static void test_streams_are_known_until_dropped(void **state)
+{
+	uint64_t streams[4] = { 0 };
+
+	(void)state;
+	tp_free(&world, tp_alloc(&world, 512, 1), 1);
+	tp_free(&world, tp_alloc(&world, MOST, 6), 6);
+	assert_int_equal(al_get_streams(world.al, streams, 4), 2);
+	assert_true(streams[0] + streams[1] == 7);
+	assert_int_equal(al_get_streams(world.al, streams, 1), 1);
+	th_assert_ok(al_drop_stream(world.al, 1));
+	assert_int_equal(al_get_streams(world.al, streams, 4), 1);
+	assert_int_equal(streams[0], 6);
+	tp_free(&world, tp_alloc(&world, 512, 1), 1);
+	assert_int_equal(al_get_streams(world.al, streams, 4), 2);
+}
+
 static void test_drop_stream_none_is_refused(void **state)
 {
 	(void)state;
@@ -380,6 +397,7 @@ static const struct th_test tests[] = {
 	T(test_drop_stream_fences_what_it_kept),
 	T(test_drop_stream_fences_free_blocks_of_pages),
 	T(test_drop_stream_widens_recorded_uses),
+	T(test_streams_are_known_until_dropped),
 	T(test_drop_stream_none_is_refused),
 	T(test_bound_room_serves_its_stream_only),
 	T(test_bound_room_freed_elsewhere_waits),
