@@ -52,8 +52,9 @@ static enum ps_status try_sizes(struct ps_pool *pool,
 	enum ps_status status = PS_WINDOW_TAKEN;
 
 	for (uint32_t n = LB_WINDOW_POOLS; n > 0; n /= 2) {
-		pool->slots = n * pool->layout.segments;
-		pool->window = n * lb_pool_bytes(pool);
+		pool->window = lb_window_bytes(lb_pool_bytes(pool), n);
+		pool->slots =
+			(uint32_t)(pool->window / pool->layout.segment_size);
 		status = try(pool);
 		if (status != PS_WINDOW_TAKEN && status != PS_DEVICE_MEMORY)
 			return status;

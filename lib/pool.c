@@ -55,7 +55,7 @@ enum ps_status lb_pool_shape(struct ps_pool *pool,
 	if (window == 0)
 		window = layout->mode == PS_SHARE_LEGACY_IPC
 				 ? bytes
-				 : bytes * LB_WINDOW_POOLS;
+				 : lb_window_bytes(bytes, LB_WINDOW_POOLS);
 	free(pool->segments);
 	free(pool->slot);
 	pool->layout = *layout;

@@ -44,6 +44,9 @@
 /* The window has addresses for the pool and seven aliases of all of it. */
 #define LB_WINDOW_POOLS 8u
 
+/* A smaller window is not put where it is wanted (dv_window_reserve()). */
+#define LB_WINDOW_MIN (UINT64_C(32) << 20)
+
 /* Descriptors that a pool leaves to the program, which wants files too. */
 #define LB_FDS_LEFT 192u
 
@@ -126,6 +129,13 @@ struct ps_pool {
 	uint64_t gathered;           /* bytes that were, counted each time */
 	enum ps_status unmap_status; /* of the last trim or clear */
 };
+
+static inline uint64_t lb_window_bytes(uint64_t pool_bytes, uint32_t pools)
+{
+	uint64_t bytes = pool_bytes * pools;
+
+	return bytes < LB_WINDOW_MIN ? LB_WINDOW_MIN : bytes;
+}
 
 /* ---- opening and closing (pool.c) ---- */
 

@@ -70,6 +70,19 @@ static void test_gather_of_more_than_is_free_is_out_of_memory(void **state)
 	assert_int_equal(th_stats(*state).gathered, 0);
 }
 
+/* The gathered segments are not to be had a second time where they came
+ * from. */
+static void test_gather_leaves_nothing_behind(void **state)
+{
+	void *block = th_alloc(*state, HOLES * TH_SEGMENT), *single;
+
+	th_assert_status(ps_mem_alloc(*state, TH_SEGMENT, &single),
+			 PS_OUT_OF_MEMORY);
+	th_assert_ok(ps_mem_free(*state, block));
+	single = th_alloc(*state, TH_SEGMENT);
+	th_assert_ok(ps_mem_free(*state, single));
+}
+
 /* What was gathered goes home when it is free and another needs it there. */
 static void test_gather_again_and_again_loses_nothing(void **state)
 {
@@ -106,6 +119,7 @@ static void test_gather_total_memory_stays_the_same(void **state)
 static const struct th_test tests[] = {
 	T(test_gather_serves_a_block_longer_than_any_hole),
 	T(test_gather_of_more_than_is_free_is_out_of_memory),
+	T(test_gather_leaves_nothing_behind),
 	T(test_gather_again_and_again_loses_nothing),
 	T(test_gather_total_memory_stays_the_same),
 };
