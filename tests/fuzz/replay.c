@@ -253,9 +253,11 @@ int main(int argc, char **argv)
 	unsigned long runs = 0, seed = 1;
 	int i;
 
+	/* Other options are libFuzzer's. */
 	for (i = 1; i < argc; i++)
 		if (sscanf(argv[i], "-runs=%lu", &runs) != 1 &&
-		    sscanf(argv[i], "-seed=%lu", &seed) != 1)
+		    sscanf(argv[i], "-seed=%lu", &seed) != 1 &&
+		    argv[i][0] != '-')
 			add(argv[i]);
 	if (corpus_count == 0)
 		corpus[corpus_count++] = (struct input){ nothing, 0 };
