@@ -498,6 +498,10 @@ PS_API PS_MUST_CHECK enum ps_status ps_mem_alloc(struct ps_pool *pool,
  * For cudaFree(). Returns at once; the block is given out again only when
  * all work that was submitted to any stream of the device's primary context
  * before the call is done. With PS_FREE_WAITS it waits for that work.
+ * While a stream captures the fence is put off, if the library knows of the
+ * capture: on a blocking stream, or on one that was passed to one of these
+ * functions. A capture on another stream would be invalidated by the fence:
+ * use ps_mem_free_async() meanwhile.
  *
  * Return: PS_OK; PS_NOT_OURS, PS_INTERIOR or PS_DOUBLE_FREE with the address
  * and what is known of it, nothing changed; PS_FORKED.
