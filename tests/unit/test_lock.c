@@ -116,6 +116,94 @@ static void *visit_now_and_then(void *arg)
 	return NULL;
 }
 
+/* Two threads meet at the lock; each says how far it has come. */
+static struct meeting {
+	_Atomic(bool) owned;   /* the other thread is the owner */
+	_Atomic(bool) go;      /* it may enter (or leave) */
+	_Atomic(bool) entered; /* it is, or has been, inside */
+} meeting;
+
+static void wait_for(const _Atomic(bool) *flag)
+{
+	while (!atomic_load(flag))
+		sched_yield();
+}
+
+/* Long enough for a thread that could enter to have done so. */
+static void let_others_run(void)
+{
+	for (unsigned int i = 0; i < 2000; i++)
+		sched_yield();
+}
+
+static void *own_and_stay(void *arg)
+{
+	(void)arg;
+	atomic_store(&meeting.owned, own());
+	bs_quick_take(&shared.lock);
+	atomic_store(&meeting.entered, true);
+	wait_for(&meeting.go);
+	bs_quick_drop(&shared.lock);
+	return NULL;
+}
+
+static void *visit_and_say(void *arg)
+{
+	bs_quick_take(&shared.lock);
+	atomic_store((_Atomic(bool) *)arg, true);
+	bs_quick_drop(&shared.lock);
+	return NULL;
+}
+
+static void test_quick_visitor_waits_for_the_owner(void **state)
+{
+	_Atomic(bool) visited = false;
+	pthread_t owner, visitor;
+
+	(void)state;
+	meeting = (struct meeting){ .go = false };
+	pthread_create(&owner, NULL, own_and_stay, NULL);
+	wait_for(&meeting.entered);
+	pthread_create(&visitor, NULL, visit_and_say, &visited);
+	while (atomic_load(&shared.lock.taken) == 0)
+		sched_yield();
+	let_others_run();
+	assert_false(atomic_load(&visited));
+	atomic_store(&meeting.go, true);
+	pthread_join(owner, NULL);
+	pthread_join(visitor, NULL);
+	assert_true(atomic_load(&visited));
+}
+
+static void *own_and_come_back(void *arg)
+{
+	(void)arg;
+	own();
+	atomic_store(&meeting.owned, true);
+	wait_for(&meeting.go);
+	bs_quick_take(&shared.lock);
+	atomic_store(&meeting.entered, true);
+	bs_quick_drop(&shared.lock);
+	return NULL;
+}
+
+static void test_quick_owner_waits_for_a_visitor(void **state)
+{
+	pthread_t owner;
+
+	(void)state;
+	meeting = (struct meeting){ .go = false };
+	pthread_create(&owner, NULL, own_and_come_back, NULL);
+	wait_for(&meeting.owned);
+	bs_quick_take(&shared.lock);
+	atomic_store(&meeting.go, true);
+	let_others_run();
+	assert_false(atomic_load(&meeting.entered));
+	bs_quick_drop(&shared.lock);
+	pthread_join(owner, NULL);
+	assert_true(atomic_load(&meeting.entered));
+}
+
 /* Between two visits the owner's way opens again: both ways take turns. */
 static void test_quick_owner_and_rare_visitor_exclude(void **state)
 {
@@ -236,6 +324,8 @@ static void test_rank_right_order_is_fine(void **state)
 static const struct th_test tests[] = {
 	TH_TEST(test_quick_without_owner_excludes),
 	TH_TEST(test_quick_with_owner_excludes_visitors),
+	TH_TEST(test_quick_visitor_waits_for_the_owner),
+	TH_TEST(test_quick_owner_waits_for_a_visitor),
 	TH_TEST(test_quick_owner_and_rare_visitor_exclude),
 	TH_TEST(test_quick_sleeper_is_woken),
 	TH_TEST(test_quick_owner_enters_by_its_own_way),
