@@ -227,6 +227,7 @@ static enum ps_status grow(struct al_allocator *al,
 	uint64_t bytes = request->bytes;
 	struct al_span span;
 	enum ps_status status;
+	unsigned int phase;
 
 	/* A page of the class, in its smallest form. */
 	if (bytes <= al->small_max) {
@@ -234,7 +235,7 @@ static enum ps_status grow(struct al_allocator *al,
 
 		bytes = c->blocks_min * al_class_bytes(c);
 	}
-	al_mover_begin(al);
+	phase = al_mover_begin(al);
 	status = ops->grow(al->config.owner, bytes, request->stream, &span);
 	if (status == PS_OK) {
 		bs_quick_take(&al->room.lock);
@@ -243,7 +244,7 @@ static enum ps_status grow(struct al_allocator *al,
 		if (status != PS_OK)
 			ops->shrink(al->config.owner, &span);
 	}
-	al_mover_end(al);
+	al_mover_end(al, phase);
 	return status;
 }
 
@@ -304,20 +305,27 @@ static enum ps_status out_of_memory(struct al_allocator *al,
 		       stats.reserved, stats.pending, largest);
 }
 
+/* Waits for memory that other threads have in their hands. True when
+ * something has happened since there were @events. */
+static bool has_happened(struct al_allocator *al, uint64_t events)
+{
+	al_movers_wait(al);
+	return atomic_load(&al->events) != events;
+}
+
 static enum ps_status alloc_slowly(struct al_allocator *al,
 				   struct request *request,
 				   uint64_t *offset_out)
 {
 	enum ps_status status;
-	uint64_t epoch;
+	uint64_t events;
 
 	do {
-		epoch = al_room_epoch(al);
+		events = atomic_load(&al->events);
 		status = try_alloc(al, request, offset_out);
 		if (status != PS_OUT_OF_MEMORY)
 			return status;
-	} while (find_memory(al, request) == PS_OK ||
-		 al_movers_wait(al, epoch));
+	} while (find_memory(al, request) == PS_OK || has_happened(al, events));
 	return out_of_memory(al, request);
 }
 

@@ -121,7 +121,9 @@ enum ps_status al_record_stream(struct al_allocator *al, uint64_t offset,
 enum ps_status al_usable_size(struct al_allocator *al, uint64_t offset,
 			      uint64_t *bytes_out);
 
-/* @stream ends: what is homed there is fenced now and moves to NONE. */
+/* @stream ends: what is free there is fenced now, by its own fence for the
+ * last time. PS_AGAIN while it captures, PS_HOST_MEMORY, or what recording
+ * returned: then it must not end yet; call again. */
 enum ps_status al_drop_stream(struct al_allocator *al, uint64_t stream);
 
 /*

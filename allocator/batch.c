@@ -102,6 +102,7 @@ static struct al_batch *filling_get(struct al_shard *shard, uint64_t stream)
 		batch->stream = stream;
 		batch->state = AL_BATCH_FILLING;
 		batch->count = 0;
+		batch->order = 0;
 		list_append(shard, batch);
 	}
 	shard->filling = batch;
@@ -126,7 +127,7 @@ enum ps_status al_batch_push(struct al_shard *shard, uint64_t stream,
 
 /* ---- the way home ---- */
 
-/* The next stream that has used the block, taken out of its uses. */
+/* Where the next stream that has used the block is noted. */
 static struct al_use **find_use(struct al_range *range, uint64_t offset)
 {
 	struct al_use **link = &range->uses;
@@ -202,62 +203,87 @@ static void batch_finish(struct al_shard *shard, struct al_batch *batch)
 	batch_free(shard, batch);
 }
 
-bool al_batch_drain(struct al_shard *shard, unsigned int max)
+/* Sends blocks of one batch home; how many. Stops where a hop fails. */
+static unsigned int drain_batch(struct al_shard *shard, struct al_batch *batch,
+				unsigned int max)
 {
-	struct al_batch *batch = shard->batches, *next;
-	bool moved = false;
+	unsigned int moved = 0;
 
-	for (; batch && max > 0; batch = next) {
-		next = batch->next;
-		if (batch->state != AL_BATCH_PASSED)
-			continue;
-		while (batch->count > 0 && max > 0) {
-			uint64_t offset = batch->blocks[batch->count - 1];
-			struct al_range *range = al_map_get(shard->al, offset);
-			bool page = al_kind_of(range) == AL_KIND_PAGE;
+	while (batch->count > 0 && moved < max) {
+		uint64_t offset = batch->blocks[batch->count - 1];
+		struct al_range *range = al_map_get(shard->al, offset);
+		bool page = al_kind_of(range) == AL_KIND_PAGE;
 
-			if ((page ? page_block_home(shard, range, offset)
-				  : range_home(shard, range)) != PS_OK)
-				return moved;
-			batch->count--;
-			max--;
-			moved = true;
-		}
-		next = batch->next; /* a hop may have added one */
-		if (batch->count == 0 && batch->askers == 0)
-			batch_finish(shard, batch);
+		if ((page ? page_block_home(shard, range, offset)
+			  : range_home(shard, range)) != PS_OK)
+			break;
+		batch->count--;
+		moved++;
 	}
 	return moved;
 }
 
+bool al_batch_drain(struct al_shard *shard, unsigned int max)
+{
+	struct al_batch *batch = shard->batches, *next;
+	unsigned int moved = 0;
+
+	for (; batch && moved < max; batch = next) {
+		if (batch->state == AL_BATCH_PASSED)
+			moved += drain_batch(shard, batch, max - moved);
+		next = batch->next; /* a hop may have added one */
+		if (batch->state == AL_BATCH_PASSED && batch->count == 0 &&
+		    batch->askers == 0)
+			batch_finish(shard, batch);
+	}
+	if (moved > 0)
+		al_happened(shard->al);
+	return moved > 0;
+}
+
 /* ---- fences ---- */
 
-void al_mover_begin(struct al_allocator *al)
-{
-	bs_lock_take(&al->movers.lock);
-	al->movers.count++;
-	bs_lock_drop(&al->movers.lock);
-}
-
-void al_mover_end(struct al_allocator *al)
-{
-	bs_lock_take(&al->movers.lock);
-	if (--al->movers.count == 0)
-		pthread_cond_broadcast(&al->movers.gone);
-	bs_lock_drop(&al->movers.lock);
-}
-
-bool al_movers_wait(struct al_allocator *al, uint64_t epoch)
+unsigned int al_mover_begin(struct al_allocator *al)
 {
 	struct al_movers *movers = &al->movers;
-	bool waited;
+	unsigned int phase;
 
 	bs_lock_take(&movers->lock);
-	waited = movers->count > 0;
-	while (movers->count > 0)
-		pthread_cond_wait(&movers->gone, &movers->lock.mutex);
+	phase = movers->phase;
+	movers->count[phase]++;
 	bs_lock_drop(&movers->lock);
-	return waited || al_room_epoch(al) != epoch;
+	return phase;
+}
+
+void al_mover_end(struct al_allocator *al, unsigned int phase)
+{
+	struct al_movers *movers = &al->movers;
+
+	bs_lock_take(&movers->lock);
+	if (--movers->count[phase] == 0)
+		pthread_cond_broadcast(&movers->gone);
+	bs_lock_drop(&movers->lock);
+}
+
+static void wait_for_phase(struct al_movers *movers, unsigned int phase)
+{
+	while (movers->count[phase] > 0)
+		pthread_cond_wait(&movers->gone, &movers->lock.mutex);
+}
+
+/* Those that begin from now on do so in the other phase, so that the wait
+ * ends however many come. */
+void al_movers_wait(struct al_allocator *al)
+{
+	struct al_movers *movers = &al->movers;
+	unsigned int phase;
+
+	bs_lock_take(&movers->lock);
+	wait_for_phase(movers, !movers->phase);
+	phase = movers->phase;
+	movers->phase = !phase;
+	wait_for_phase(movers, phase);
+	bs_lock_drop(&movers->lock);
 }
 
 /* Takes the shard's lock, records, and leaves the batch guarded, or filling
@@ -268,7 +294,6 @@ static enum ps_status record(struct al_shard *shard, struct al_batch *batch)
 	void *fence = NULL;
 	enum ps_status status;
 
-	al_mover_begin(al);
 	status = al->config.ops.fence_record(al->config.owner, batch->stream,
 					     &fence);
 	bs_quick_take(&shard->lock);
@@ -278,11 +303,11 @@ static enum ps_status record(struct al_shard *shard, struct al_batch *batch)
 		batch->state = AL_BATCH_GUARDED;
 		shard->guarded++;
 		shard->fences++;
+		al_happened(al);
 	} else {
 		batch->state = AL_BATCH_FILLING;
 	}
 	bs_quick_drop(&shard->lock);
-	al_mover_end(al);
 	return status;
 }
 
@@ -304,25 +329,52 @@ static bool is_full(const struct al_batch *batch, uint64_t stream)
 	return is_filling(batch, stream) && batch->count == AL_BATCH_BLOCKS;
 }
 
-/* Records the fence of every batch that passes @test; stops at a failure. */
+/* The next batch that passes @test and was not tried in this pass. */
+static struct al_batch *claim(struct al_shard *shard, batch_test *test,
+			      uint64_t stream, uint64_t pass)
+{
+	struct al_batch *batch;
+
+	bs_quick_take(&shard->lock);
+	batch = shard->batches;
+	while (batch && (!test(batch, stream) || batch->order == pass))
+		batch = batch->next;
+	if (batch) {
+		batch->state = AL_BATCH_RECORDING;
+		batch->order = pass;
+	}
+	bs_quick_drop(&shard->lock);
+	return batch;
+}
+
+/* Records the fence of every batch that passes @test. One that cannot be (its
+ * stream captures) does not keep the others from it. */
 static enum ps_status record_where(struct al_shard *shard, batch_test *test,
 				   uint64_t stream)
 {
-	enum ps_status status = PS_OK;
+	uint64_t pass = atomic_fetch_add(&shard->al->order, 1);
+	unsigned int phase = al_mover_begin(shard->al);
+	enum ps_status result = PS_OK, status;
 	struct al_batch *batch;
 
-	do {
-		bs_quick_take(&shard->lock);
-		batch = shard->batches;
-		while (batch && !test(batch, stream))
-			batch = batch->next;
-		if (batch)
-			batch->state = AL_BATCH_RECORDING;
-		bs_quick_drop(&shard->lock);
-		if (batch)
-			status = record(shard, batch);
-	} while (batch && status == PS_OK);
-	return status;
+	while ((batch = claim(shard, test, stream, pass)) != NULL) {
+		status = record(shard, batch);
+		if (result == PS_OK)
+			result = status;
+	}
+	al_mover_end(shard->al, phase);
+	return result;
+}
+
+bool al_batch_is_open(const struct al_shard *shard, uint64_t stream)
+{
+	const struct al_batch *batch = shard->batches;
+
+	while (batch && (batch->stream != stream || batch->count == 0 ||
+			 batch->state == AL_BATCH_GUARDED ||
+			 batch->state == AL_BATCH_PASSED))
+		batch = batch->next;
+	return batch != NULL;
 }
 
 enum ps_status al_batch_record_all(struct al_shard *shard)
@@ -364,6 +416,7 @@ static void ask_end(struct al_shard *shard, struct al_batch *batch,
 		batch->state = AL_BATCH_PASSED;
 		shard->guarded--;
 		shard->passed++;
+		al_happened(al);
 	}
 	if (--batch->askers == 0 && batch->state == AL_BATCH_PASSED) {
 		fence = batch->fence;

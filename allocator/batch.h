@@ -40,7 +40,8 @@ void al_batch_free_all(struct al_shard *shard);
 /* Records the fences of full batches and asks after the oldest. */
 void al_batch_tend(struct al_shard *shard);
 
-/* Records the fence of every batch that fills, or of @stream's only. */
+/* Records the fence of every batch that fills, or of @stream's only; the
+ * first failure, after all have been tried. */
 enum ps_status al_batch_record_all(struct al_shard *shard);
 enum ps_status al_batch_record_stream(struct al_shard *shard, uint64_t stream);
 
@@ -51,11 +52,13 @@ bool al_batch_reap(struct al_allocator *al);
 enum ps_status al_batch_wait_oldest(struct al_allocator *al);
 
 /* A thread that has memory in its hands which no list shows says so. */
-void al_mover_begin(struct al_allocator *al);
-void al_mover_end(struct al_allocator *al);
+unsigned int al_mover_begin(struct al_allocator *al);
+void al_mover_end(struct al_allocator *al, unsigned int phase);
 
-/* Returns when no thread has. True when one had, or when memory has come free
- * since the room's epoch was @epoch. */
-bool al_movers_wait(struct al_allocator *al, uint64_t epoch);
+/* Returns when none of those that have it now has it any more. */
+void al_movers_wait(struct al_allocator *al);
+
+/* True while a batch of @stream has no fence yet. pre: the shard's lock. */
+bool al_batch_is_open(const struct al_shard *shard, uint64_t stream);
 
 #endif /* ALLOCATOR_BATCH_H */

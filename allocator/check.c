@@ -238,9 +238,10 @@ static enum ps_status check_all(struct al_allocator *al)
 			return status;
 	}
 	status = check_home(&al->room.none, &sums);
-	for (struct al_home *h = al->room.homes; h; h = h->next)
-		if (status == PS_OK)
-			status = check_home(h, &sums);
+	for (unsigned int i = 0; i < AL_HOME_BUCKETS; i++)
+		for (struct al_home *h = al->room.homes[i]; h; h = h->next)
+			if (status == PS_OK)
+				status = check_home(h, &sums);
 	for (unsigned int i = 0; i <= al->shard_mask; i++)
 		if (status == PS_OK)
 			status = check_shard(&al->shards[i], &sums);

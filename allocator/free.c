@@ -174,9 +174,10 @@ static void count_page_free(const struct held *held)
 /* May the block be given out again at once, on its page's home? */
 static inline bool is_direct(const struct held *held, uint64_t stream)
 {
-	return stream == al_heap_of(held->range)->stream &&
-	       stream != AL_STREAM_NONE &&
-	       !(held->range->used & 1ull << held->index);
+	const struct al_heap *heap = al_heap_of(held->range);
+
+	return stream == heap->stream && stream != AL_STREAM_NONE &&
+	       !heap->dropped && !(held->range->used & 1ull << held->index);
 }
 
 static enum ps_status large_block_free(struct held *held, uint64_t offset,

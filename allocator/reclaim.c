@@ -33,6 +33,7 @@ static bool scavenge(struct al_allocator *al)
 struct theft {
 	uint64_t stream;
 	bool bound;
+	bool failed; /* for want of host memory: not all was taken */
 };
 
 static bool is_unbound(const struct al_range *range)
@@ -45,8 +46,7 @@ static bool is_any(const struct al_range *range)
 	return range != NULL;
 }
 
-static struct al_range *find_homed(struct al_home *home,
-				   const struct theft *theft)
+static struct al_range *find_homed(struct al_home *home, struct theft *theft)
 {
 	struct al_range *range = NULL;
 
@@ -63,41 +63,62 @@ static void fence_range(struct al_allocator *al, struct al_range *range)
 	al_map_set(al, range->offset, range);
 }
 
+/* A dropped stream cannot be fenced any more; all streams can. */
+static uint64_t fence_of(const struct al_home *home)
+{
+	return home->dropped ? AL_STREAM_NONE : home->stream;
+}
+
 /* Moves one range of @home into a batch. pre: both locks are held. */
 static bool steal_one(struct al_shard *shard, struct al_home *home,
-		      const struct theft *theft)
+		      struct theft *theft)
 {
 	struct al_range *range = find_homed(home, theft);
 
 	if (!range)
 		return false;
-	if (al_batch_push(shard, home->stream, range->offset, range->size) !=
-	    PS_OK)
+	if (al_batch_push(shard, fence_of(home), range->offset, range->size) !=
+	    PS_OK) {
+		theft->failed = true;
 		return false;
+	}
 	fence_range(shard->al, range);
 	return true;
 }
 
-static bool steal(struct al_allocator *al, const struct theft *theft)
+static bool steal_from(struct al_shard *shard, struct al_home *home,
+		       struct theft *theft)
+{
+	bool found = false;
+
+	for (; home; home = home->next)
+		if (theft->stream == AL_STREAM_NONE ||
+		    theft->stream == home->stream)
+			while (steal_one(shard, home, theft))
+				found = true;
+	return found;
+}
+
+static bool steal(struct al_allocator *al, struct theft *theft)
 {
 	struct al_shard *shard = al_shard_mine(al);
 	bool found = false;
 
 	bs_quick_take(&shard->lock);
 	bs_quick_take(&al->room.lock);
-	for (struct al_home *h = al->room.homes; h; h = h->next)
-		if (theft->stream == AL_STREAM_NONE ||
-		    theft->stream == h->stream)
-			while (steal_one(shard, h, theft))
-				found = true;
+	for (unsigned int i = 0; i < AL_HOME_BUCKETS; i++)
+		if (steal_from(shard, al->room.homes[i], theft))
+			found = true;
 	bs_quick_drop(&al->room.lock);
 	bs_quick_drop(&shard->lock);
+	if (found)
+		al_happened(al);
 	return found;
 }
 
 bool al_reclaim_steal(struct al_allocator *al)
 {
-	const struct theft theft = { .stream = AL_STREAM_NONE };
+	struct theft theft = { .stream = AL_STREAM_NONE };
 	bool found = scavenge(al);
 
 	bs_quick_take(&al->room.lock);
@@ -202,21 +223,50 @@ static void forget_name(struct al_allocator *al, uint64_t stream)
 size_t al_get_streams(struct al_allocator *al, uint64_t *streams_out,
 		      size_t max)
 {
-	struct al_home *home;
 	size_t count = 0;
 
 	bs_quick_take(&al->room.lock);
-	for (home = al->room.homes; home && count < max; home = home->next)
-		if (!home->dropped)
-			streams_out[count++] = home->stream;
+	for (unsigned int i = 0; i < AL_HOME_BUCKETS; i++)
+		for (struct al_home *h = al->room.homes[i]; h; h = h->next)
+			if (!h->dropped && count < max)
+				streams_out[count++] = h->stream;
 	bs_quick_drop(&al->room.lock);
 	return count;
 }
 
+static bool has_open_batch(struct al_allocator *al, uint64_t stream)
+{
+	bool open = false;
+
+	for (unsigned int i = 0; i <= al->shard_mask && !open; i++) {
+		bs_quick_take(&al->shards[i].lock);
+		open = al_batch_is_open(&al->shards[i], stream);
+		bs_quick_drop(&al->shards[i].lock);
+	}
+	return open;
+}
+
+/* Records every fence on the stream. Another thread may be about to do so,
+ * and fail. */
+static enum ps_status record_last(struct al_allocator *al, uint64_t stream)
+{
+	while (has_open_batch(al, stream)) {
+		for (unsigned int i = 0; i <= al->shard_mask; i++) {
+			enum ps_status status =
+				al_batch_record_stream(&al->shards[i], stream);
+
+			if (status != PS_OK)
+				return status;
+		}
+		al_movers_wait(al);
+	}
+	return PS_OK;
+}
+
 enum ps_status al_drop_stream(struct al_allocator *al, uint64_t stream)
 {
-	const struct theft theft = { .stream = stream, .bound = true };
-	enum ps_status status = PS_OK;
+	struct theft theft = { .stream = stream, .bound = true };
+	enum ps_status status;
 
 	if (stream == AL_STREAM_NONE)
 		return bs_fail(PS_INVALID_ARGUMENT, "no stream to drop");
@@ -226,15 +276,12 @@ enum ps_status al_drop_stream(struct al_allocator *al, uint64_t stream)
 			return status;
 	}
 	steal(al, &theft);
-	for (unsigned int i = 0; i <= al->shard_mask; i++) {
-		status = al_batch_record_stream(&al->shards[i], stream);
-		if (status != PS_OK)
-			return status;
-	}
-	/* Another thread may be about to record on the stream. */
-	al_movers_wait(al, 0);
-	forget_name(al, stream);
-	return PS_OK;
+	if (theft.failed)
+		return bs_fail_prefix(PS_HOST_MEMORY, "dropping a stream");
+	status = record_last(al, stream);
+	if (status == PS_OK)
+		forget_name(al, stream);
+	return status;
 }
 
 /* ---- back to the owner ---- */
@@ -307,13 +354,14 @@ static uint64_t give_back_units(struct al_allocator *al, uint64_t most)
 {
 	struct al_span span;
 	uint64_t released = 0;
+	unsigned int phase;
 
-	al_mover_begin(al);
+	phase = al_mover_begin(al);
 	while (released < most && take_span(al, most - released, &span)) {
 		released += span.size;
 		al->config.ops.shrink(al->config.owner, &span);
 	}
-	al_mover_end(al);
+	al_mover_end(al, phase);
 	return released;
 }
 
@@ -381,23 +429,37 @@ static uint64_t pending_of(struct al_allocator *al)
 	return pending;
 }
 
+/* Waits for one fence, or for who else does. */
+static enum ps_status settle_step(struct al_allocator *al)
+{
+	uint64_t events = atomic_load(&al->events);
+	enum ps_status status;
+
+	for (unsigned int i = 0; i <= al->shard_mask; i++) {
+		status = al_batch_record_all(&al->shards[i]);
+		if (status != PS_OK)
+			return status;
+	}
+	status = al_batch_wait_oldest(al);
+	if (status != PS_OK && status != PS_AGAIN)
+		return status;
+	if (al_batch_reap(al) || status == PS_OK)
+		return PS_OK;
+	al_movers_wait(al);
+	if (atomic_load(&al->events) != events)
+		return PS_OK;
+	return bs_fail(PS_HOST_MEMORY, "no host memory to move freed blocks "
+				       "from one stream's fence to the next");
+}
+
 /* Waits until nothing is behind a fence any more. */
 static enum ps_status settle(struct al_allocator *al)
 {
-	while (pending_of(al) > 0) {
-		enum ps_status status = PS_OK;
+	enum ps_status status = PS_OK;
 
-		for (unsigned int i = 0; i <= al->shard_mask; i++) {
-			status = al_batch_record_all(&al->shards[i]);
-			if (status != PS_OK)
-				return status;
-		}
-		status = al_batch_wait_oldest(al);
-		if (status != PS_OK && status != PS_AGAIN)
-			return status;
-		al_batch_reap(al);
-	}
-	return PS_OK;
+	while (status == PS_OK && pending_of(al) > 0)
+		status = settle_step(al);
+	return status;
 }
 
 struct naming {
@@ -438,7 +500,17 @@ static enum ps_status refuse_live(struct al_allocator *al)
 		       naming.blocks > 4 ? ", ..." : "");
 }
 
-/* Takes all ranges out of the room, if all are free: a list by bin_next. */
+/* Free, with nothing left to wait for, and made of whole room units. */
+static bool is_settled(const struct al_allocator *al,
+		       const struct al_range *range)
+{
+	return al_kind_of(range) == AL_KIND_FREE &&
+	       (range->home == AL_STREAM_NONE ||
+		range->home == range->serves) &&
+	       (range->offset | range->size) % al->config.room_unit == 0;
+}
+
+/* Takes all ranges out of the room if they are settled: a list by bin_next. */
 static enum ps_status take_all(struct al_allocator *al,
 			       struct al_range **list_out)
 {
@@ -446,12 +518,12 @@ static enum ps_status take_all(struct al_allocator *al,
 	struct al_range *range;
 
 	for (range = room->first; range; range = range->after)
-		if (al_kind_of(range) != AL_KIND_FREE)
-			return bs_fail(PS_BUSY,
-				       "another thread allocates or frees");
-	*list_out = NULL;
-	for (range = room->last; range; range = range->before) {
+		if (!is_settled(al, range))
+			return bs_fail(PS_BUSY, "another thread allocates or "
+						"frees: try again after it");
+	while ((range = room->last) != NULL) {
 		al_room_unbin(al, range);
+		al_room_detach(al, range);
 		range->bin_next = *list_out;
 		*list_out = range;
 	}
@@ -460,22 +532,21 @@ static enum ps_status take_all(struct al_allocator *al,
 
 static enum ps_status give_all_back(struct al_allocator *al)
 {
-	struct al_range *list = NULL;
+	struct al_range *list = NULL, *range;
 	enum ps_status status;
 
 	bs_quick_take(&al->room.lock);
 	status = take_all(al, &list);
 	bs_quick_drop(&al->room.lock);
-	while (list) {
-		struct al_range *range = list;
-		struct al_span span = { .offset = range->offset,
-					.size = range->size,
-					.home = range->serves };
+	while ((range = list) != NULL) {
+		const struct al_span span = { .offset = range->offset,
+					      .size = range->size,
+					      .home = range->serves };
 
 		list = range->bin_next;
 		al->config.ops.shrink(al->config.owner, &span);
 		bs_quick_take(&al->room.lock);
-		al_room_remove(al, range);
+		al_room_recycle(al, range);
 		bs_quick_drop(&al->room.lock);
 	}
 	return status;
@@ -489,7 +560,7 @@ static enum ps_status give_all_back(struct al_allocator *al)
  */
 static enum ps_status settle_all(struct al_allocator *al)
 {
-	const struct theft bound = { .stream = AL_STREAM_NONE, .bound = true };
+	struct theft bound = { .stream = AL_STREAM_NONE, .bound = true };
 	enum ps_status status;
 
 	do {
@@ -498,19 +569,22 @@ static enum ps_status settle_all(struct al_allocator *al)
 			return status;
 	} while (al_reclaim_steal(al));
 	steal(al, &bound);
+	if (bound.failed)
+		return bs_fail_prefix(PS_HOST_MEMORY, "taking room back");
 	return settle(al);
 }
 
 enum ps_status al_clear(struct al_allocator *al)
 {
 	enum ps_status status = refuse_live(al);
+	unsigned int phase;
 
 	if (status == PS_OK)
 		status = settle_all(al);
 	if (status != PS_OK)
 		return status;
-	al_mover_begin(al);
+	phase = al_mover_begin(al);
 	status = give_all_back(al);
-	al_mover_end(al);
+	al_mover_end(al, phase);
 	return status;
 }

@@ -37,22 +37,14 @@ void al_room_done(struct al_allocator *al)
 		free_uses(al, r);
 	for (uint32_t i = 0; i < room->chunks; i++)
 		al_host_free(al, al->chunks[i]);
-	while (room->homes) {
-		struct al_home *home = room->homes;
+	for (unsigned int i = 0; i < AL_HOME_BUCKETS; i++) {
+		while (room->homes[i]) {
+			struct al_home *home = room->homes[i];
 
-		room->homes = home->next;
-		al_host_free(al, home);
+			room->homes[i] = home->next;
+			al_host_free(al, home);
+		}
 	}
-}
-
-uint64_t al_room_epoch(struct al_allocator *al)
-{
-	uint64_t epoch;
-
-	bs_quick_take(&al->room.lock);
-	epoch = al->room.epoch;
-	bs_quick_drop(&al->room.lock);
-	return epoch;
 }
 
 /* ---- descriptors ---- */
@@ -151,9 +143,15 @@ struct al_range *al_room_find(struct al_allocator *al, uint64_t offset)
 
 /* ---- homes ---- */
 
+/* Handles are addresses: their low bits say nothing. */
+static struct al_home **bucket_of(struct al_room *room, uint64_t stream)
+{
+	return &room->homes[(stream ^ stream >> 8) % AL_HOME_BUCKETS];
+}
+
 struct al_home *al_room_home(struct al_room *room, uint64_t stream)
 {
-	struct al_home *home = room->homes;
+	struct al_home *home = *bucket_of(room, stream);
 
 	if (stream == AL_STREAM_NONE)
 		return &room->none;
@@ -165,6 +163,7 @@ struct al_home *al_room_home(struct al_room *room, uint64_t stream)
 struct al_home *al_room_home_get(struct al_allocator *al, uint64_t stream)
 {
 	struct al_home *home = al_room_home(&al->room, stream);
+	struct al_home **bucket = bucket_of(&al->room, stream);
 
 	if (home)
 		return home;
@@ -172,8 +171,8 @@ struct al_home *al_room_home_get(struct al_allocator *al, uint64_t stream)
 	if (!home)
 		return NULL;
 	home->stream = stream;
-	home->next = al->room.homes;
-	al->room.homes = home;
+	home->next = *bucket;
+	*bucket = home;
 	return home;
 }
 
@@ -276,38 +275,6 @@ static bool cut(struct al_allocator *al, struct al_range **range,
 	return rest != NULL;
 }
 
-/* A step of memory for the zone of pages, or what there is, at least @bytes. */
-static struct al_range *widen_pages(struct al_allocator *al, uint64_t bytes,
-				    uint64_t stream)
-{
-	uint64_t step = bytes > ZONE_STEP ? bytes : ZONE_STEP;
-	struct al_range *range = pull_from(al, AL_ZONE_LARGE, step, stream);
-
-	if (!range)
-		range = pull_from(al, AL_ZONE_LARGE, bytes, stream);
-	if (range && cut(al, &range, step, false))
-		range->zone = AL_ZONE_PAGES;
-	return range;
-}
-
-enum ps_status al_room_take(struct al_allocator *al, uint64_t bytes,
-			    uint64_t stream, enum al_zone zone,
-			    struct al_range **range_out)
-{
-	struct al_range *range = pull_from(al, zone, bytes, stream);
-
-	if (!range && zone == AL_ZONE_PAGES)
-		range = widen_pages(al, bytes, stream);
-	if (!range)
-		return PS_OUT_OF_MEMORY;
-	if (al_kind_of(range) == AL_KIND_FREE ||
-	    !cut(al, &range, bytes, bytes >= HIGH_MIN))
-		return bs_fail(PS_HOST_MEMORY,
-			       "no host memory for a range's record");
-	*range_out = range;
-	return PS_OK;
-}
-
 /* Free for the same use, so that what touches it may join it. */
 static bool is_like(const struct al_range *range, const struct al_range *other,
 		    uint64_t home)
@@ -337,6 +304,39 @@ static struct al_range *join(struct al_allocator *al, struct al_range *range,
 	return range;
 }
 
+/* A step of memory for the zone of pages, or what there is, at least @bytes. */
+static struct al_range *widen_pages(struct al_allocator *al, uint64_t bytes,
+				    uint64_t stream)
+{
+	uint64_t step = bytes > ZONE_STEP ? bytes : ZONE_STEP;
+	struct al_range *range = pull_from(al, AL_ZONE_LARGE, step, stream);
+
+	if (!range)
+		range = pull_from(al, AL_ZONE_LARGE, bytes, stream);
+	if (!range || !cut(al, &range, step, false))
+		return range;
+	range->zone = AL_ZONE_PAGES;
+	return join(al, range, al_room_home(&al->room, range->home));
+}
+
+enum ps_status al_room_take(struct al_allocator *al, uint64_t bytes,
+			    uint64_t stream, enum al_zone zone,
+			    struct al_range **range_out)
+{
+	struct al_range *range = pull_from(al, zone, bytes, stream);
+
+	if (!range && zone == AL_ZONE_PAGES)
+		range = widen_pages(al, bytes, stream);
+	if (!range)
+		return PS_OUT_OF_MEMORY;
+	if (al_kind_of(range) == AL_KIND_FREE ||
+	    !cut(al, &range, bytes, bytes >= HIGH_MIN))
+		return bs_fail(PS_HOST_MEMORY,
+			       "no host memory for a range's record");
+	*range_out = range;
+	return PS_OK;
+}
+
 struct al_range *al_room_give(struct al_allocator *al, struct al_range *range,
 			      uint64_t stream)
 {
@@ -353,7 +353,7 @@ struct al_range *al_room_give(struct al_allocator *al, struct al_range *range,
 		range = join(al, range, home);
 	}
 	put(home, range);
-	al->room.epoch++;
+	al_happened(al);
 	return range;
 }
 
@@ -411,6 +411,18 @@ enum ps_status al_room_add(struct al_allocator *al, const struct al_span *span)
 		room->peak_reserved = room->reserved;
 	al_room_give(al, range, span->home);
 	return PS_OK;
+}
+
+void al_room_detach(struct al_allocator *al, struct al_range *range)
+{
+	set_reserved(al, al->room.reserved - range->size);
+	list_remove(&al->room, range);
+}
+
+void al_room_recycle(struct al_allocator *al, struct al_range *range)
+{
+	range->bin_next = al->room.spare;
+	al->room.spare = range;
 }
 
 void al_room_remove(struct al_allocator *al, struct al_range *range)

@@ -16,9 +16,6 @@
 void al_room_init(struct al_room *room);
 void al_room_done(struct al_allocator *al);
 
-/* Another number whenever memory has come free. Takes the room's lock. */
-uint64_t al_room_epoch(struct al_allocator *al);
-
 /* The functions below: pre: the room's lock is held. */
 
 /*
@@ -42,6 +39,10 @@ enum ps_status al_room_add(struct al_allocator *al, const struct al_span *span);
 
 /* Takes a range that is not in a bin out of the room. */
 void al_room_remove(struct al_allocator *al, struct al_range *range);
+
+/* The same in two steps: the record stays valid in between. */
+void al_room_detach(struct al_allocator *al, struct al_range *range);
+void al_room_recycle(struct al_allocator *al, struct al_range *range);
 
 /* Takes a free range out of its bin. */
 void al_room_unbin(struct al_allocator *al, struct al_range *range);

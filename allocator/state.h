@@ -33,6 +33,7 @@
 /* Descriptors of ranges come in chunks of 128 KiB. */
 #define AL_CHUNK_RANGES 1024u
 #define AL_HEAP_BUCKETS 16u
+#define AL_HOME_BUCKETS 64u
 
 /*
  * A shard's empty pages go to the room when they amount to more than this
@@ -121,8 +122,8 @@ struct al_gauge {
 
 struct al_room {
 	struct bs_quick lock;
-	struct al_home none;   /* usable on every stream */
-	struct al_home *homes; /* the others */
+	struct al_home none;                    /* usable on every stream */
+	struct al_home *homes[AL_HOME_BUCKETS]; /* the others */
 	struct al_range *first;
 	struct al_range *last;
 	struct al_range *spare; /* descriptors */
@@ -135,7 +136,6 @@ struct al_room {
 	uint64_t allocs;
 	uint64_t frees;
 	uint64_t failed;
-	uint64_t epoch; /* moves when memory comes free */
 };
 
 enum al_batch_state {
@@ -149,8 +149,8 @@ enum al_batch_state {
 struct al_batch {
 	struct al_batch *next;
 	uint64_t stream;
-	void *fence;    /* from GUARDED on */
-	uint64_t order; /* of recording, over all shards */
+	void *fence;    /* while GUARDED, and while it is asked for */
+	uint64_t order; /* of recording, over all shards; before: of the try */
 	enum al_batch_state state;
 	unsigned int askers; /* threads in an operation on its fence */
 	unsigned int count;
@@ -193,8 +193,9 @@ struct al_shard {
 /* Threads that have memory in their hands which no list shows. */
 struct al_movers {
 	struct bs_lock lock;
-	pthread_cond_t gone; /* count fell to 0 */
-	unsigned int count;
+	pthread_cond_t gone;   /* a count fell to 0 */
+	unsigned int count[2]; /* by the phase in which they began */
+	unsigned int phase;
 };
 
 struct al_allocator {
@@ -210,8 +211,9 @@ struct al_allocator {
 	/* Apart from what every allocation reads. */
 	_Alignas(AL_LINE_PAIR) struct al_room room;
 	_Alignas(AL_LINE_PAIR) struct bs_quick peak_lock;
-	_Atomic(uint64_t) peak;  /* written under peak_lock */
-	_Atomic(uint64_t) order; /* of the next fence */
+	_Atomic(uint64_t) peak;   /* written under peak_lock */
+	_Atomic(uint64_t) order;  /* of the next fence */
+	_Atomic(uint64_t) events; /* see al_happened() */
 	struct al_movers movers;
 };
 
@@ -258,6 +260,12 @@ static inline uint64_t al_page_all(const struct al_range *page)
 static inline uint64_t al_live_of(const struct al_gauge *gauge)
 {
 	return atomic_load_explicit(&gauge->live, memory_order_relaxed);
+}
+
+/* Memory came free, or a step nearer to it: who found none looks again. */
+static inline void al_happened(struct al_allocator *al)
+{
+	atomic_fetch_add(&al->events, 1);
 }
 
 /* Zeroed host memory for the books; NULL when there is none. */

@@ -581,7 +581,9 @@ ps_mem_record_stream(struct ps_pool *pool, void *ptr, void *stream);
  * nothing of the old one's work. Call this before cudaStreamDestroy() for
  * every stream that was passed to one of these functions.
  *
- * Return: PS_OK; PS_INVALID_ARGUMENT for the default streams; PS_DRIVER.
+ * Return: PS_OK; PS_INVALID_ARGUMENT for the default streams; PS_AGAIN while
+ * the stream captures; PS_HOST_MEMORY; PS_DEVICE_LOST; PS_DRIVER. After a
+ * failure do not destroy the stream yet: call again.
  */
 PS_API PS_MUST_CHECK enum ps_status ps_mem_drop_stream(struct ps_pool *pool,
 						       void *stream);

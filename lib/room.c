@@ -143,6 +143,9 @@ static void take_home(struct ps_pool *pool, uint32_t slot)
 	pool->slot[home].lent = false;
 	if (home < pool->room_hint)
 		pool->room_hint = home;
+	while (pool->slots_used > 0 &&
+	       !pool->slot[pool->slots_used - 1].inserted)
+		pool->slots_used--;
 }
 
 /* Neighbouring slots for @wanted segments that are not neighbours. */
@@ -158,7 +161,6 @@ static bool gather(struct ps_pool *pool, uint32_t wanted, struct run *run_out)
 	for (uint32_t i = 0; done < wanted; i++)
 		if (is_loose(pool, i))
 			lend(pool, i, slot + done++);
-	pool->gathered += wanted * pool->layout.segment_size;
 	bs_lock_drop(&pool->lock);
 	*run_out = (struct run){ slot, wanted };
 	return true;
@@ -192,6 +194,8 @@ static enum ps_status take_room(struct ps_pool *pool, uint32_t wanted,
 		return status;
 	}
 	set_given(pool, run, true);
+	if (pool->slot[run.slot].gathered)
+		pool->gathered += run.count * pool->layout.segment_size;
 	*run_out = run;
 	return PS_OK;
 }

@@ -104,7 +104,10 @@ static enum ps_status fence_record(void *owner, uint64_t stream,
 	struct fence *fence;
 
 	must_hold_no_lock(world);
-	if (world->capturing)
+	if (stream < TP_STREAMS && world->dead[stream])
+		atomic_fetch_add(&world->broken_rules, 1);
+	if (world->capturing ||
+	    (stream < TP_STREAMS && world->captures[stream]))
 		return PS_AGAIN;
 	if (world->lost)
 		return bs_fail(PS_DEVICE_LOST, "pretend: lost");

@@ -30,10 +30,12 @@ struct tp_world {
 	bool given[TP_SEGMENTS];
 	_Atomic(uint64_t) submitted[TP_STREAMS];
 	_Atomic(uint64_t) done[TP_STREAMS];
-	bool capturing;         /* fences are refused */
-	bool lost;              /* fences fail */
-	bool waiting_forbidden; /* a wait is a failure */
-	unsigned int fences;    /* that exist */
+	bool capturing;            /* fences are refused */
+	bool captures[TP_STREAMS]; /* those on one stream are */
+	bool dead[TP_STREAMS];     /* a fence on it is a broken rule */
+	bool lost;                 /* fences fail */
+	bool waiting_forbidden;    /* a wait is a failure */
+	unsigned int fences;       /* that exist */
 	unsigned int waits;
 	long host_blocks;                   /* of the books */
 	long host_allocs_left;              /* then none succeeds; -1: no end */

@@ -283,6 +283,69 @@ static void test_drop_stream_widens_recorded_uses(void **state)
 	tp_free(&world, offset, 1);
 }
 
+/* A page that a late block keeps goes home only after its stream is gone. */
+static void test_drop_stream_is_never_fenced_again(void **state)
+{
+	uint64_t first = tp_alloc(&world, 1 * MIB, 1);
+	uint64_t late = tp_alloc(&world, 1 * MIB, 1);
+
+	(void)state;
+	tp_free(&world, first, 1);
+	th_assert_ok(al_drop_stream(world.al, 1));
+	world.dead[1] = true;
+	tp_free(&world, late, 2);
+	assert_true(can_alloc(MOST, 3));
+}
+
+static void test_drop_stream_of_bound_room_is_never_fenced_again(void **state)
+{
+	(void)state;
+	world.homes[0] = 3;
+	tp_free(&world, tp_alloc(&world, MOST, 3), 3);
+	th_assert_ok(al_drop_stream(world.al, 3));
+	world.dead[3] = true;
+	th_assert_ok(al_clear(world.al));
+}
+
+/* Otherwise the block would go to a new stream with the same handle. */
+static void test_drop_stream_without_host_memory_says_so(void **state)
+{
+	(void)state;
+	tp_free(&world, tp_alloc(&world, 512, NONE),
+		NONE); /* takes the spare */
+	tp_free(&world, tp_alloc(&world, MOST / 2, 1), 1);
+	world.host_allocs_left = 0;
+	th_assert_status(al_drop_stream(world.al, 1), PS_HOST_MEMORY);
+	world.host_allocs_left = -1;
+	th_assert_ok(al_drop_stream(world.al, 1));
+}
+
+static void test_clear_without_host_memory_says_so(void **state)
+{
+	uint64_t offset = tp_alloc(&world, MOST, 1);
+
+	(void)state;
+	th_assert_ok(al_record_stream(world.al, offset, 2));
+	tp_free(&world, offset, NONE);
+	world.host_allocs_left = 0;
+	th_assert_status(al_clear(world.al), PS_HOST_MEMORY);
+	world.host_allocs_left = -1;
+}
+
+/* What waits for the capture does not hold up what waits for another. */
+static void test_capture_of_one_stream_leaves_the_others(void **state)
+{
+	uint64_t first = tp_alloc(&world, 1 * MIB, 3);
+	uint64_t second = tp_alloc(&world, 1 * MIB, 3);
+
+	(void)state;
+	tp_free(&world, first, 1);
+	tp_free(&world, second, 2);
+	world.captures[1] = true;
+	assert_true(can_alloc(1 * MIB, 3));
+	world.captures[1] = false;
+}
+
 static void test_streams_are_known_until_dropped(void **state)
 {
 	uint64_t streams[4] = { 0 };
@@ -397,6 +460,11 @@ static const struct th_test tests[] = {
 	T(test_drop_stream_fences_what_it_kept),
 	T(test_drop_stream_fences_free_blocks_of_pages),
 	T(test_drop_stream_widens_recorded_uses),
+	T(test_drop_stream_is_never_fenced_again),
+	T(test_drop_stream_of_bound_room_is_never_fenced_again),
+	T(test_drop_stream_without_host_memory_says_so),
+	T(test_clear_without_host_memory_says_so),
+	T(test_capture_of_one_stream_leaves_the_others),
 	T(test_streams_are_known_until_dropped),
 	T(test_drop_stream_none_is_refused),
 	T(test_bound_room_serves_its_stream_only),
