@@ -8,8 +8,14 @@ static enum ps_status finish_copy(struct dv_device *dev, CUresult result,
 				  const char *direction, uint64_t address,
 				  size_t bytes)
 {
-	if (result == CUDA_SUCCESS)
+	if (result == CUDA_SUCCESS) {
 		result = dev->driver->cuStreamSynchronize(dev->copy_stream);
+		/* A wait that fails says nothing of the copy, which may yet
+		 * write to the caller's memory: it is waited for once more. */
+		if (result != CUDA_SUCCESS)
+			(void)dev->driver->cuStreamSynchronize(
+				dev->copy_stream);
+	}
 	return dv_result(dev->driver, result, "copying %zu bytes %s 0x%llx",
 			 bytes, direction, (unsigned long long)address);
 }
@@ -53,8 +59,11 @@ enum ps_status dv_synchronize(struct dv_device *dev)
 
 	if (status != PS_OK)
 		return status;
-	status = dv_result(dev->driver, dev->driver->cuCtxSynchronize(),
-			   "waiting for %s", dev->uuid);
+	/* The driver's refusal would invalidate the capture. */
+	status = dv_check_capture(dev, CU_STREAM_LEGACY);
+	if (status == PS_OK)
+		status = dv_result(dev->driver, dev->driver->cuCtxSynchronize(),
+				   "waiting for %s", dev->uuid);
 	dv_leave(dev, visit);
 	return status;
 }

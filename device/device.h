@@ -61,7 +61,11 @@ enum ps_status dv_segment_release(struct dv_device *dev, uint64_t handle);
 
 /* ---- windows: GPU addresses ---- */
 
-/* Exactly at @wanted, or anywhere for 0. PS_WINDOW_TAKEN. */
+/*
+ * Exactly at @wanted, or anywhere for 0. PS_WINDOW_TAKEN. The driver heeds a
+ * wish for 32 MiB and more only: a smaller window that is wanted somewhere is
+ * refused as taken, whether it is or not.
+ */
 enum ps_status dv_window_reserve(struct dv_device *dev, uint64_t bytes,
 				 uint64_t wanted, uint64_t *address_out);
 enum ps_status dv_window_free(struct dv_device *dev, uint64_t address,
@@ -92,19 +96,32 @@ enum ps_status dv_legacy_close(struct dv_device *dev, uint64_t address);
 
 struct dv_fence;
 
-/* Behind the work submitted so far on @stream (a CUstream; NULL is the legacy
- * default stream). PS_AGAIN while the stream captures. */
+/*
+ * PS_OK, or PS_AGAIN while @stream (a CUstream; NULL is the legacy default
+ * stream) captures. The legacy stream itself cannot: asked for it, this says
+ * whether any blocking stream captures. Harms no capture.
+ */
+enum ps_status dv_stream_check(struct dv_device *dev, void *stream);
+
+/* Behind the work submitted so far on @stream. PS_AGAIN as in
+ * dv_stream_check(). */
 enum ps_status dv_fence_record(struct dv_device *dev, void *stream,
 			       struct dv_fence **fence_out);
 /*
  * Behind the work on every stream of the context, non-blocking and per-thread
  * ones included. Where the driver lacks cuCtxRecordEvent (before 12.5) the
  * fence passes only in dv_fence_wait(), which waits for the context.
- * PS_AGAIN while a stream captures.
+ *
+ * PS_AGAIN while a blocking stream captures, which takes no harm. A capture
+ * on a non-blocking stream cannot be seen from here: this too is PS_AGAIN
+ * then, but the driver invalidates the capture. So call dv_stream_check() for
+ * every stream that is known, and this only when none captures.
  */
 enum ps_status dv_fence_record_all(struct dv_device *dev,
 				   struct dv_fence **fence_out);
 enum ps_status dv_fence_poll(struct dv_device *dev, struct dv_fence *fence);
+/* Of a fence behind every stream, without cuCtxRecordEvent: PS_AGAIN, and
+ * what it does to captures, as when recording one. */
 enum ps_status dv_fence_wait(struct dv_device *dev, struct dv_fence *fence);
 void dv_fence_free(struct dv_device *dev, struct dv_fence *fence);
 
@@ -114,6 +131,7 @@ enum ps_status dv_copy_in(struct dv_device *dev, uint64_t dst, const void *src,
 			  size_t bytes);
 enum ps_status dv_copy_out(struct dv_device *dev, void *dst, uint64_t src,
 			   size_t bytes);
+/* For all work of the context. Captures: as dv_fence_record_all(). */
 enum ps_status dv_synchronize(struct dv_device *dev);
 
 #endif /* DEVICE_DEVICE_H */

@@ -81,13 +81,21 @@ static enum ps_status new_fence(struct dv_device *dev,
  * An event recorded on a capturing stream would become part of the graph and
  * say nothing about the work that runs.
  */
-static enum ps_status check_capture(struct dv_device *dev, CUstream stream)
+enum ps_status dv_check_capture(struct dv_device *dev, CUstream stream)
 {
 	CUstreamCaptureStatus capture = CU_STREAM_CAPTURE_STATUS_NONE;
 	enum ps_status status;
+	CUresult result;
 
-	status = dv_result(dev->driver,
-			   dev->driver->cuStreamIsCapturing(stream, &capture),
+	result = dev->driver->cuStreamIsCapturing(stream, &capture);
+	if (result == CUDA_ERROR_STREAM_CAPTURE_IMPLICIT)
+		return bs_fail(PS_AGAIN,
+			       "a blocking stream of %s captures, which bars "
+			       "the legacy stream and waiting for all streams; "
+			       "try again when the capture has ended, or name "
+			       "the stream that is meant",
+			       dev->uuid);
+	status = dv_result(dev->driver, result,
 			   "asking whether stream %p captures", (void *)stream);
 	if (status == PS_OK && capture != CU_STREAM_CAPTURE_STATUS_NONE)
 		status = bs_fail(PS_AGAIN,
@@ -97,10 +105,22 @@ static enum ps_status check_capture(struct dv_device *dev, CUstream stream)
 	return status;
 }
 
+enum ps_status dv_stream_check(struct dv_device *dev, void *stream)
+{
+	struct dv_visit visit;
+	enum ps_status status = dv_enter(dev, &visit);
+
+	if (status != PS_OK)
+		return status;
+	status = dv_check_capture(dev, stream);
+	dv_leave(dev, visit);
+	return status;
+}
+
 static enum ps_status record(struct dv_device *dev, CUstream stream,
 			     struct dv_fence *fence)
 {
-	enum ps_status status = check_capture(dev, stream);
+	enum ps_status status = dv_check_capture(dev, stream);
 
 	if (status != PS_OK)
 		return status;
@@ -109,10 +129,14 @@ static enum ps_status record(struct dv_device *dev, CUstream stream,
 			 "recording an event on stream %p", (void *)stream);
 }
 
-static enum ps_status record_all(struct dv_device *dev, CUstream ignored,
+/* Asks first: the driver's refusal would invalidate the capture. */
+static enum ps_status record_all(struct dv_device *dev, CUstream legacy,
 				 struct dv_fence *fence)
 {
-	(void)ignored;
+	enum ps_status status = dv_check_capture(dev, legacy);
+
+	if (status != PS_OK)
+		return status;
 	if (dev->driver->cuCtxRecordEvent)
 		return dv_result(dev->driver,
 				 dev->driver->cuCtxRecordEvent(dev->context,
@@ -158,7 +182,7 @@ enum ps_status dv_fence_record(struct dv_device *dev, void *stream,
 enum ps_status dv_fence_record_all(struct dv_device *dev,
 				   struct dv_fence **fence_out)
 {
-	return make_fence(dev, record_all, NULL, fence_out);
+	return make_fence(dev, record_all, CU_STREAM_LEGACY, fence_out);
 }
 
 static enum ps_status poll_number(struct dv_device *dev, uint64_t number)

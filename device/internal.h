@@ -51,6 +51,9 @@ struct dv_visit {
 enum ps_status dv_enter(struct dv_device *dev, struct dv_visit *visit_out);
 void dv_leave(struct dv_device *dev, struct dv_visit visit);
 
+/* dv_stream_check() from inside. pre: the context is entered. */
+enum ps_status dv_check_capture(struct dv_device *dev, CUstream stream);
+
 /* Frees the spare fences; @alive: their events too. */
 void dv_fences_drop(struct dv_device *dev, bool alive);
 

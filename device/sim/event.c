@@ -153,7 +153,7 @@ CUresult cuCtxRecordEvent(CUcontext context, CUevent event)
 	if (!context || !event)
 		return CUDA_ERROR_INVALID_HANDLE;
 	if (sim_is_capturing_any())
-		return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+		return sim_capture_refuse();
 	result = sim_points_of_all(&points, &count);
 	if (result == CUDA_SUCCESS)
 		set_points(event, points, count, false);

@@ -12,21 +12,11 @@
 static CUstream start_capture(const struct th_gpu *gpu, unsigned int flags)
 {
 	CUstreamCaptureMode relaxed = CU_STREAM_CAPTURE_MODE_RELAXED;
-	CUstream stream = th_gpu_stream(gpu, flags);
+	CUstream stream = th_gpu_capture(gpu, flags);
 
-	th_cu(gpu->driver->cuStreamBeginCapture_v2(
-		stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
 	/* As every call of device/ does. */
 	th_cu(gpu->driver->cuThreadExchangeStreamCaptureMode(&relaxed));
 	return stream;
-}
-
-static void end_capture(const struct th_gpu *gpu, CUstream stream)
-{
-	CUgraph graph = NULL;
-
-	th_cu(gpu->driver->cuStreamEndCapture(stream, &graph));
-	th_cu(gpu->driver->cuGraphDestroy(graph));
 }
 
 static void test_capture_is_seen_and_ends(void **state)
@@ -41,7 +31,7 @@ static void test_capture_is_seen_and_ends(void **state)
 	stream = start_capture(gpu, CU_STREAM_NON_BLOCKING);
 	th_cu(gpu->driver->cuStreamIsCapturing(stream, &status));
 	assert_int_equal(status, CU_STREAM_CAPTURE_STATUS_ACTIVE);
-	end_capture(gpu, stream);
+	th_gpu_end_capture(gpu, stream);
 	th_cu(gpu->driver->cuStreamIsCapturing(stream, &status));
 	assert_int_equal(status, CU_STREAM_CAPTURE_STATUS_NONE);
 	th_gpu_exit();
@@ -60,48 +50,139 @@ static void test_captured_work_does_not_run(void **state)
 	th_gpu_put(gpu, address, 1);
 	stream = start_capture(gpu, CU_STREAM_NON_BLOCKING);
 	th_cu(gpu->driver->cuMemsetD32Async(address, 2, 1, stream));
-	end_capture(gpu, stream);
+	th_gpu_end_capture(gpu, stream);
 	th_cu(gpu->driver->cuCtxSynchronize());
 	assert_int_equal(th_gpu_get(gpu, address), 1);
 	th_gpu_exit();
 }
 
-static void test_context_event_during_capture_is_refused(void **state)
+/* ---- what covers the whole context ---- */
+
+/* Beside captures of each mode, on such a stream, by a thread of each mode. */
+static void beside_captures(const struct th_gpu *gpu, unsigned int flags,
+			    void (*check)(const struct th_gpu *gpu,
+					  CUstream capturing, CUevent event))
+{
+	static const CUstreamCaptureMode thread_modes[] = {
+		CU_STREAM_CAPTURE_MODE_GLOBAL, CU_STREAM_CAPTURE_MODE_RELAXED
+	};
+	CUevent event = th_gpu_event(gpu);
+	CUstreamCaptureMode mode;
+	CUstream stream;
+	unsigned int i;
+	unsigned int m;
+
+	for (i = 0; i < 2; i++) {
+		mode = thread_modes[i];
+		th_cu(gpu->driver->cuThreadExchangeStreamCaptureMode(&mode));
+		for (m = 0; m <= CU_STREAM_CAPTURE_MODE_RELAXED; m++) {
+			stream = th_gpu_stream(gpu, flags);
+			th_cu(gpu->driver->cuStreamBeginCapture_v2(
+				stream, (CUstreamCaptureMode)m));
+			check(gpu, stream, event);
+		}
+	}
+}
+
+static void check_spoilt(const struct th_gpu *gpu, CUstream stream)
+{
+	CUgraph graph;
+
+	th_cu_is(gpu->driver->cuStreamEndCapture(stream, &graph),
+		 CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
+}
+
+static void record_context_event(const struct th_gpu *gpu, CUstream capturing,
+				 CUevent event)
+{
+	th_cu_is(gpu->driver->cuCtxRecordEvent(gpu->context, event),
+		 CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
+	check_spoilt(gpu, capturing);
+	th_cu(gpu->driver->cuCtxRecordEvent(gpu->context, event));
+	th_cu(gpu->driver->cuEventSynchronize(event));
+}
+
+static void test_context_event_during_capture_spoils_it(void **state)
 {
 	const struct th_gpu *gpu = th_gpu_child();
-	CUstream stream;
-	CUevent event;
 
 	(void)state;
 	if (!gpu)
 		return;
 	if (!gpu->driver->cuCtxRecordEvent)
 		th_gpu_exit();
-	event = th_gpu_event(gpu);
-	stream = start_capture(gpu, CU_STREAM_NON_BLOCKING);
-	th_cu_is(gpu->driver->cuCtxRecordEvent(gpu->context, event),
-		 CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
-	end_capture(gpu, stream);
-	th_cu(gpu->driver->cuCtxRecordEvent(gpu->context, event));
-	th_cu(gpu->driver->cuEventSynchronize(event));
+	beside_captures(gpu, CU_STREAM_DEFAULT, record_context_event);
+	beside_captures(gpu, CU_STREAM_NON_BLOCKING, record_context_event);
 	th_gpu_exit();
 }
 
-static void test_capture_of_blocking_stream_bars_the_legacy_one(void **state)
+static void wait_for_context(const struct th_gpu *gpu, CUstream capturing,
+			     CUevent event)
+{
+	(void)event;
+	th_cu_is(gpu->driver->cuCtxSynchronize(),
+		 CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
+	check_spoilt(gpu, capturing);
+	th_cu(gpu->driver->cuCtxSynchronize());
+}
+
+static void test_wait_for_context_during_capture_spoils_it(void **state)
 {
 	const struct th_gpu *gpu = th_gpu_child();
-	CUstreamCaptureStatus status;
-	CUstream stream;
 
 	(void)state;
 	if (!gpu)
 		return;
-	stream = start_capture(gpu, CU_STREAM_DEFAULT);
-	th_cu_is(gpu->driver->cuStreamIsCapturing(NULL, &status),
-		 CUDA_ERROR_STREAM_CAPTURE_IMPLICIT);
-	end_capture(gpu, stream);
+	beside_captures(gpu, CU_STREAM_DEFAULT, wait_for_context);
+	beside_captures(gpu, CU_STREAM_NON_BLOCKING, wait_for_context);
 	th_gpu_exit();
 }
+
+static void ask_legacy_barred(const struct th_gpu *gpu, CUstream capturing,
+			      CUevent event)
+{
+	CUstreamCaptureStatus status;
+
+	(void)event;
+	th_cu_is(gpu->driver->cuStreamIsCapturing(CU_STREAM_LEGACY, &status),
+		 CUDA_ERROR_STREAM_CAPTURE_IMPLICIT);
+	th_gpu_end_capture(gpu, capturing);
+}
+
+static void test_legacy_stream_tells_of_blocking_captures(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+
+	(void)state;
+	if (!gpu)
+		return;
+	beside_captures(gpu, CU_STREAM_DEFAULT, ask_legacy_barred);
+	th_gpu_exit();
+}
+
+static void ask_legacy_free(const struct th_gpu *gpu, CUstream capturing,
+			    CUevent event)
+{
+	CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_ACTIVE;
+
+	(void)event;
+	th_cu(gpu->driver->cuStreamIsCapturing(CU_STREAM_LEGACY, &status));
+	assert_int_equal(status, CU_STREAM_CAPTURE_STATUS_NONE);
+	th_gpu_end_capture(gpu, capturing);
+}
+
+static void test_legacy_stream_tells_of_no_other_captures(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+
+	(void)state;
+	if (!gpu)
+		return;
+	beside_captures(gpu, CU_STREAM_NON_BLOCKING, ask_legacy_free);
+	th_gpu_exit();
+}
+
+/* ---- what is done beside a capture ---- */
 
 static void test_event_of_another_stream_during_capture_works(void **state)
 {
@@ -119,7 +200,7 @@ static void test_event_of_another_stream_during_capture_works(void **state)
 	th_cu(gpu->driver->cuEventRecord(event, stream));
 	th_cu(gpu->driver->cuEventSynchronize(event));
 	th_cu(gpu->driver->cuEventQuery(event));
-	end_capture(gpu, capturing);
+	th_gpu_end_capture(gpu, capturing);
 	th_gpu_exit();
 }
 
@@ -135,7 +216,7 @@ static void test_mapping_during_capture_works(void **state)
 	stream = start_capture(gpu, CU_STREAM_NON_BLOCKING);
 	address = th_gpu_segment(gpu);
 	th_cu(gpu->driver->cuMemUnmap(address, SEGMENT));
-	end_capture(gpu, stream);
+	th_gpu_end_capture(gpu, stream);
 	th_gpu_exit();
 }
 
@@ -149,9 +230,7 @@ static void test_alloc_during_global_capture_spoils_it(void **state)
 	(void)state;
 	if (!gpu)
 		return;
-	stream = th_gpu_stream(gpu, CU_STREAM_NON_BLOCKING);
-	th_cu(gpu->driver->cuStreamBeginCapture_v2(
-		stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
+	stream = th_gpu_capture(gpu, CU_STREAM_NON_BLOCKING);
 	th_cu_is(gpu->driver->cuMemAlloc_v2(&address, SEGMENT),
 		 CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
 	th_cu_is(gpu->driver->cuStreamEndCapture(stream, &graph),
@@ -170,7 +249,7 @@ static void test_alloc_by_relaxed_thread_during_capture_works(void **state)
 		return;
 	stream = start_capture(gpu, CU_STREAM_NON_BLOCKING);
 	th_cu(gpu->driver->cuMemAlloc_v2(&address, SEGMENT));
-	end_capture(gpu, stream);
+	th_gpu_end_capture(gpu, stream);
 	th_gpu_exit();
 }
 
@@ -194,8 +273,10 @@ static void test_wait_for_capturing_stream_is_refused(void **state)
 static const struct th_test tests[] = {
 	TH_TEST(test_capture_is_seen_and_ends),
 	TH_TEST(test_captured_work_does_not_run),
-	TH_TEST(test_context_event_during_capture_is_refused),
-	TH_TEST(test_capture_of_blocking_stream_bars_the_legacy_one),
+	TH_TEST(test_context_event_during_capture_spoils_it),
+	TH_TEST(test_wait_for_context_during_capture_spoils_it),
+	TH_TEST(test_legacy_stream_tells_of_blocking_captures),
+	TH_TEST(test_legacy_stream_tells_of_no_other_captures),
 	TH_TEST(test_event_of_another_stream_during_capture_works),
 	TH_TEST(test_mapping_during_capture_works),
 	TH_TEST(test_alloc_during_global_capture_spoils_it),

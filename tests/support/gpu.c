@@ -260,6 +260,23 @@ CUevent th_gpu_event(const struct th_gpu *gpu)
 	return event;
 }
 
+CUstream th_gpu_capture(const struct th_gpu *gpu, unsigned int flags)
+{
+	CUstream stream = th_gpu_stream(gpu, flags);
+
+	th_cu(gpu->driver->cuStreamBeginCapture_v2(
+		stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
+	return stream;
+}
+
+void th_gpu_end_capture(const struct th_gpu *gpu, CUstream stream)
+{
+	CUgraph graph = NULL;
+
+	th_cu(gpu->driver->cuStreamEndCapture(stream, &graph));
+	th_cu(gpu->driver->cuGraphDestroy(graph));
+}
+
 void th_gpu_block(const struct th_gpu *gpu, CUstream stream)
 {
 	*gpu->gate = 0;

@@ -24,6 +24,9 @@ struct th_gpu {
 /* The size of the segments that the tests use. */
 #define TH_SEGMENT_BYTES ((size_t)2 << 20)
 
+/* The least that is reserved where it is wanted. */
+#define TH_WINDOW_BYTES ((size_t)32 << 20)
+
 /*
  * An address that programs do not use by themselves, and a size that fits
  * there; and as much as a process may reserve. The thread sanitizer keeps
@@ -106,6 +109,11 @@ uint32_t th_gpu_get(const struct th_gpu *gpu, CUdeviceptr address);
 
 CUstream th_gpu_stream(const struct th_gpu *gpu, unsigned int flags);
 CUevent th_gpu_event(const struct th_gpu *gpu);
+
+/* A stream of that kind that captures, in global mode. */
+CUstream th_gpu_capture(const struct th_gpu *gpu, unsigned int flags);
+/* Asserts that the capture took no harm. */
+void th_gpu_end_capture(const struct th_gpu *gpu, CUstream stream);
 
 /* What is submitted on the stream behind this waits for th_gpu_unblock(). */
 void th_gpu_block(const struct th_gpu *gpu, CUstream stream);

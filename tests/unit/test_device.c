@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #define SEGMENT TH_SEGMENT_BYTES
+#define WINDOW TH_WINDOW_BYTES
 
 /* The child's device, beside the raw driver that th_gpu_child() opened. */
 static struct dv_device *open_device(void)
@@ -192,13 +193,12 @@ static void test_device_window_that_is_taken_is_refused(void **state)
 	if (!gpu)
 		return;
 	dev = open_device();
-	th_assert_ok(dv_window_reserve(dev, 4 * SEGMENT, 0, &address));
+	th_assert_ok(dv_window_reserve(dev, WINDOW, 0, &address));
 	th_assert_status(
-		dv_window_reserve(dev, SEGMENT, address + SEGMENT, &other),
+		dv_window_reserve(dev, WINDOW, address + SEGMENT, &other),
 		PS_WINDOW_TAKEN);
-	/* What the driver gave instead was given back. */
-	th_assert_ok(dv_window_free(dev, address, 4 * SEGMENT));
-	th_assert_ok(dv_window_reserve(dev, SEGMENT, address, &other));
+	th_assert_ok(dv_window_free(dev, address, WINDOW));
+	th_assert_ok(dv_window_reserve(dev, WINDOW, address, &other));
 	dv_device_close(dev);
 	th_gpu_exit();
 }
@@ -275,20 +275,14 @@ static void test_fence_on_capturing_stream_comes_again(void **state)
 	struct dv_device *dev;
 	struct dv_fence *fence;
 	CUstream stream;
-	CUgraph graph;
 
 	(void)state;
 	if (!gpu)
 		return;
 	dev = open_device();
-	stream = th_gpu_stream(gpu, CU_STREAM_NON_BLOCKING);
-	th_cu(gpu->driver->cuStreamBeginCapture_v2(
-		stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
+	stream = th_gpu_capture(gpu, CU_STREAM_NON_BLOCKING);
 	th_assert_status(dv_fence_record(dev, stream, &fence), PS_AGAIN);
-	th_assert_status(dv_fence_record_all(dev, &fence), PS_AGAIN);
-	/* The capture took no harm. */
-	th_cu(gpu->driver->cuStreamEndCapture(stream, &graph));
-	th_cu(gpu->driver->cuGraphDestroy(graph));
+	th_gpu_end_capture(gpu, stream);
 	th_assert_ok(dv_fence_record(dev, stream, &fence));
 	dv_device_close(dev);
 	th_gpu_exit();
@@ -300,21 +294,76 @@ static void test_fence_beside_a_capture_passes(void **state)
 	struct dv_device *dev;
 	struct dv_fence *fence;
 	CUstream capturing;
-	CUgraph graph;
 
 	(void)state;
 	if (!gpu)
 		return;
 	dev = open_device();
-	capturing = th_gpu_stream(gpu, CU_STREAM_NON_BLOCKING);
-	th_cu(gpu->driver->cuStreamBeginCapture_v2(
-		capturing, CU_STREAM_CAPTURE_MODE_GLOBAL));
+	capturing = th_gpu_capture(gpu, CU_STREAM_NON_BLOCKING);
 	th_assert_ok(dv_fence_record(
 		dev, th_gpu_stream(gpu, CU_STREAM_NON_BLOCKING), &fence));
 	th_assert_ok(dv_fence_wait(dev, fence));
 	th_assert_ok(dv_fence_poll(dev, fence));
-	th_cu(gpu->driver->cuStreamEndCapture(capturing, &graph));
-	th_cu(gpu->driver->cuGraphDestroy(graph));
+	th_gpu_end_capture(gpu, capturing);
+	dv_device_close(dev);
+	th_gpu_exit();
+}
+
+static void test_stream_check_tells_of_a_capture_and_spares_it(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	struct dv_device *dev;
+	CUstream stream;
+
+	(void)state;
+	if (!gpu)
+		return;
+	dev = open_device();
+	stream = th_gpu_capture(gpu, CU_STREAM_NON_BLOCKING);
+	th_assert_status(dv_stream_check(dev, stream), PS_AGAIN);
+	assert_non_null(strstr(bs_fail_text(), "captures"));
+	th_gpu_end_capture(gpu, stream);
+	th_assert_ok(dv_stream_check(dev, stream));
+	dv_device_close(dev);
+	th_gpu_exit();
+}
+
+static void
+test_stream_check_of_plain_stream_beside_a_capture_is_ok(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	struct dv_device *dev;
+	CUstream capturing;
+
+	(void)state;
+	if (!gpu)
+		return;
+	dev = open_device();
+	capturing = th_gpu_capture(gpu, CU_STREAM_DEFAULT);
+	th_assert_ok(dv_stream_check(
+		dev, th_gpu_stream(gpu, CU_STREAM_NON_BLOCKING)));
+	th_assert_ok(
+		dv_stream_check(dev, th_gpu_stream(gpu, CU_STREAM_DEFAULT)));
+	th_gpu_end_capture(gpu, capturing);
+	dv_device_close(dev);
+	th_gpu_exit();
+}
+
+static void test_stream_check_of_legacy_stream_tells_of_blocking(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	struct dv_device *dev;
+	CUstream capturing;
+
+	(void)state;
+	if (!gpu)
+		return;
+	dev = open_device();
+	capturing = th_gpu_capture(gpu, CU_STREAM_DEFAULT);
+	th_assert_status(dv_stream_check(dev, NULL), PS_AGAIN);
+	assert_non_null(strstr(bs_fail_text(), "when the capture has ended"));
+	th_gpu_end_capture(gpu, capturing);
+	th_assert_ok(dv_stream_check(dev, NULL));
 	dv_device_close(dev);
 	th_gpu_exit();
 }
@@ -399,6 +448,51 @@ static void test_fence_all_one_wait_serves_those_before_it(void **state)
 	th_gpu_exit();
 }
 
+/* Recording, then waiting for what was recorded before. */
+static void check_fence_all_beside_capture(const struct th_gpu *gpu)
+{
+	struct dv_device *dev = open_device();
+	struct dv_fence *before;
+	struct dv_fence *fence;
+	CUstream capturing;
+
+	th_assert_ok(dv_fence_record_all(dev, &before));
+	capturing = th_gpu_capture(gpu, CU_STREAM_DEFAULT);
+	th_assert_status(dv_fence_record_all(dev, &fence), PS_AGAIN);
+	assert_non_null(strstr(bs_fail_text(), "when the capture has ended"));
+	if (!gpu->driver->cuCtxRecordEvent)
+		th_assert_status(dv_fence_wait(dev, before), PS_AGAIN);
+	th_gpu_end_capture(gpu, capturing);
+	th_assert_ok(dv_fence_record_all(dev, &fence));
+	th_assert_ok(dv_fence_wait(dev, fence));
+	dv_fence_free(dev, before);
+	dv_fence_free(dev, fence);
+	dv_device_close(dev);
+}
+
+static void test_fence_all_beside_blocking_capture_spares_it(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+
+	(void)state;
+	if (!gpu)
+		return;
+	check_fence_all_beside_capture(gpu);
+	th_gpu_exit();
+}
+
+static void
+test_fence_all_without_context_events_spares_blocking_capture(void **state)
+{
+	const struct th_gpu *gpu = child_without_context_events();
+
+	(void)state;
+	if (!gpu)
+		return;
+	check_fence_all_beside_capture(gpu);
+	th_gpu_exit();
+}
+
 /* ---- legacy ---- */
 
 static void test_legacy_memory_travels_as_a_handle(void **state)
@@ -427,18 +521,14 @@ static void test_legacy_alloc_beside_a_capture_works(void **state)
 	struct dv_device *dev;
 	uint64_t address;
 	CUstream stream;
-	CUgraph graph;
 
 	(void)state;
 	if (!gpu)
 		return;
 	dev = open_device();
-	stream = th_gpu_stream(gpu, CU_STREAM_NON_BLOCKING);
-	th_cu(gpu->driver->cuStreamBeginCapture_v2(
-		stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
+	stream = th_gpu_capture(gpu, CU_STREAM_NON_BLOCKING);
 	th_assert_ok(dv_legacy_alloc(dev, SEGMENT, &address));
-	th_cu(gpu->driver->cuStreamEndCapture(stream, &graph));
-	th_cu(gpu->driver->cuGraphDestroy(graph));
+	th_gpu_end_capture(gpu, stream);
 	th_assert_ok(dv_legacy_free(dev, address));
 	dv_device_close(dev);
 	th_gpu_exit();
@@ -590,9 +680,14 @@ static const struct th_test tests[] = {
 	TH_TEST(test_fence_in_steady_state_creates_no_event),
 	TH_TEST(test_fence_on_capturing_stream_comes_again),
 	TH_TEST(test_fence_beside_a_capture_passes),
+	TH_TEST(test_stream_check_tells_of_a_capture_and_spares_it),
+	TH_TEST(test_stream_check_of_plain_stream_beside_a_capture_is_ok),
+	TH_TEST(test_stream_check_of_legacy_stream_tells_of_blocking),
 	TH_TEST(test_fence_all_covers_each_kind_of_stream),
 	TH_TEST(test_fence_all_without_context_events_covers_each_kind),
 	TH_TEST(test_fence_all_one_wait_serves_those_before_it),
+	TH_TEST(test_fence_all_beside_blocking_capture_spares_it),
+	TH_TEST(test_fence_all_without_context_events_spares_blocking_capture),
 	TH_TEST(test_legacy_memory_travels_as_a_handle),
 	TH_TEST(test_legacy_alloc_beside_a_capture_works),
 	TH_TEST(test_legacy_memory_is_read_by_another_process),
