@@ -260,13 +260,25 @@ CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr dst, const void *src, size_t bytes,
 	return submit_transfer(&transfer, stream, false);
 }
 
+/* A copy that runs into host memory which is not pinned blocks the caller. */
+static bool is_copy_waited_for(const void *dst, CUstream stream)
+{
+	CUstreamCaptureStatus capture = CU_STREAM_CAPTURE_STATUS_NONE;
+	struct sim_mapping pinned;
+
+	return !sim_address_find((uint64_t)dst, &pinned) &&
+	       sim_capture_status(stream, &capture) == CUDA_SUCCESS &&
+	       capture == CU_STREAM_CAPTURE_STATUS_NONE;
+}
+
 CUresult cuMemcpyDtoHAsync_v2(void *dst, CUdeviceptr src, size_t bytes,
 			      CUstream stream)
 {
 	struct transfer transfer = device_to_host(dst, src, bytes);
 
 	ENTER_CONTEXT(cuMemcpyDtoHAsync_v2);
-	return submit_transfer(&transfer, stream, false);
+	return submit_transfer(&transfer, stream,
+			       is_copy_waited_for(dst, stream));
 }
 
 CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr dst, CUdeviceptr src, size_t bytes,

@@ -84,7 +84,7 @@ static void test_read_only_importer_kernel_is_stopped(void **state)
 static void map_at_agreed_address(const struct th_gpu *gpu,
 				  CUmemGenericAllocationHandle handle)
 {
-	assert_int_equal(th_gpu_reserve(gpu, SEGMENT, TH_SOMEWHERE),
+	assert_int_equal(th_gpu_reserve(gpu, TH_WINDOW_BYTES, TH_SOMEWHERE),
 			 TH_SOMEWHERE);
 	th_cu(gpu->driver->cuMemMap(TH_SOMEWHERE, SEGMENT, 0, handle, 0));
 	th_cu(gpu->driver->cuMemSetAccess(TH_SOMEWHERE, SEGMENT, &gpu->writable,
@@ -351,16 +351,13 @@ static void wait_for_value_in_segment(const struct th_gpu *gpu, int socket)
 {
 	CUdeviceptr address = take_segment(gpu, socket, &gpu->readable);
 	CUstream stream = th_gpu_stream(gpu, CU_STREAM_NON_BLOCKING);
-	uint32_t word = 0;
 
 	th_cu(gpu->driver->cuStreamWaitValue32_v2(stream, address, 5,
 						  CU_STREAM_WAIT_VALUE_GEQ));
-	th_cu(gpu->driver->cuMemcpyDtoHAsync_v2(&word, address + 4,
-						sizeof(word), stream));
 	th_gpu_assert_busy(gpu, stream);
 	th_gpu_tell(socket);
 	th_cu(gpu->driver->cuStreamSynchronize(stream));
-	assert_int_equal(word, VALUE);
+	assert_int_equal(th_gpu_get(gpu, address + 4), VALUE);
 	th_gpu_tell(socket);
 }
 

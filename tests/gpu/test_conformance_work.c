@@ -420,6 +420,47 @@ static void test_free_waits_for_running_work(void **state)
 	th_gpu_exit();
 }
 
+struct unblocking {
+	const struct th_gpu *gpu;
+	int done[2];
+};
+
+/* Not before it is clear that the caller of this thread waits. */
+static void *unblock_unless_done(void *arg)
+{
+	struct unblocking *unblocking = arg;
+	struct pollfd done = { unblocking->done[0], POLLIN, 0 };
+
+	if (poll(&done, 1, TH_NOT_HAPPENING_MS) == 0)
+		th_gpu_unblock(unblocking->gpu);
+	return NULL;
+}
+
+static void test_copy_to_pageable_memory_waits_for_its_stream(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	struct unblocking unblocking = { .gpu = gpu };
+	CUdeviceptr address;
+	uint32_t word = 0;
+	pthread_t thread;
+	CUstream stream;
+
+	(void)state;
+	if (!gpu)
+		return;
+	address = th_gpu_segment(gpu);
+	stream = th_gpu_stream(gpu, CU_STREAM_NON_BLOCKING);
+	th_gpu_block(gpu, stream);
+	th_cu(gpu->driver->cuMemsetD32Async(address, 9, 1, stream));
+	assert_int_equal(pipe(unblocking.done), 0);
+	pthread_create(&thread, NULL, unblock_unless_done, &unblocking);
+	th_cu(gpu->driver->cuMemcpyDtoHAsync_v2(&word, address, 4, stream));
+	close(unblocking.done[1]);
+	pthread_join(thread, NULL);
+	assert_int_equal(word, 9);
+	th_gpu_exit();
+}
+
 /* ---- kernels ---- */
 
 static void test_kernel_writes_what_it_was_given(void **state)
@@ -498,6 +539,7 @@ static const struct th_test tests[] = {
 	TH_TEST(test_value_wait_compares_as_asked),
 	TH_TEST(test_value_wait_is_ended_by_another_streams_write),
 	TH_TEST(test_free_waits_for_running_work),
+	TH_TEST(test_copy_to_pageable_memory_waits_for_its_stream),
 	TH_TEST(test_kernel_writes_what_it_was_given),
 	TH_TEST(test_kernel_on_unmapped_memory_ends_the_context),
 	TH_TEST(test_module_of_garbage_is_refused),
