@@ -126,12 +126,15 @@ static void remove_mapping(size_t at)
 	remove_item(mappings, &mapping_count, sizeof(*mappings), at);
 }
 
-/* The wish, when it is free; 0 otherwise. */
+/* The driver puts smaller ranges where it likes. */
+#define LEAST_WANTED ((uint64_t)32 << 20)
+
+/* The wish, when it is heeded and free; 0 otherwise. */
 static uint64_t reserve_wanted(uint64_t bytes, uint64_t wanted)
 {
 	void *memory;
 
-	if (!wanted || wanted % SIM_GRANULARITY)
+	if (!wanted || wanted % SIM_GRANULARITY || bytes < LEAST_WANTED)
 		return 0;
 	memory = map_empty(wanted, bytes, MAP_FIXED_NOREPLACE);
 	if (memory == MAP_FAILED)

@@ -29,7 +29,7 @@ struct sim_mapping {
 	struct sim_range range; /* not of host memory */
 };
 
-/* At @wanted when that is free, else elsewhere. */
+/* At @wanted when that is free and 32 MiB or more, else elsewhere. */
 CUresult sim_address_reserve(uint64_t bytes, uint64_t wanted,
 			     uint64_t *address_out);
 CUresult sim_address_free(uint64_t address, uint64_t bytes);

@@ -226,19 +226,33 @@ static void test_reserve_at_free_address_is_there(void **state)
 	th_gpu_exit();
 }
 
-static void test_reserve_at_taken_address_is_elsewhere(void **state)
+static void test_reserve_below_32_mib_is_where_the_driver_likes(void **state)
 {
 	const struct th_gpu *gpu = th_gpu_child();
-	CUdeviceptr second;
-	CUdeviceptr first;
+	size_t bytes;
 
 	(void)state;
 	if (!gpu)
 		return;
-	first = th_gpu_reserve(gpu, 16 * SEGMENT, 0);
-	second = th_gpu_reserve(gpu, SEGMENT, first + SEGMENT);
-	assert_true(second + SEGMENT <= first ||
-		    second >= first + 16 * SEGMENT);
+	for (bytes = SEGMENT; bytes < TH_WINDOW_BYTES; bytes *= 2)
+		assert_int_not_equal(th_gpu_reserve(gpu, bytes, TH_SOMEWHERE),
+				     TH_SOMEWHERE);
+	th_gpu_exit();
+}
+
+static void test_reserve_at_taken_address_is_elsewhere(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	const size_t bytes = TH_WINDOW_BYTES;
+	CUdeviceptr second;
+
+	(void)state;
+	if (!gpu)
+		return;
+	th_gpu_reserve(gpu, bytes, TH_SOMEWHERE);
+	second = th_gpu_reserve(gpu, bytes, TH_SOMEWHERE + SEGMENT);
+	assert_true(second + bytes <= TH_SOMEWHERE ||
+		    second >= TH_SOMEWHERE + bytes);
 	th_gpu_exit();
 }
 
@@ -259,14 +273,14 @@ static void test_reserve_of_64_tib_works(void **state)
 static void test_freed_addresses_can_be_reserved_again(void **state)
 {
 	const struct th_gpu *gpu = th_gpu_child();
-	CUdeviceptr address;
 
 	(void)state;
 	if (!gpu)
 		return;
-	address = th_gpu_reserve(gpu, 4 * SEGMENT, 0);
-	th_cu(gpu->driver->cuMemAddressFree(address, 4 * SEGMENT));
-	assert_int_equal(th_gpu_reserve(gpu, 4 * SEGMENT, address), address);
+	th_gpu_reserve(gpu, TH_WINDOW_BYTES, TH_SOMEWHERE);
+	th_cu(gpu->driver->cuMemAddressFree(TH_SOMEWHERE, TH_WINDOW_BYTES));
+	assert_int_equal(th_gpu_reserve(gpu, TH_WINDOW_BYTES, TH_SOMEWHERE),
+			 TH_SOMEWHERE);
 	th_gpu_exit();
 }
 
@@ -656,6 +670,7 @@ static const struct th_test tests[] = {
 	TH_TEST(test_export_of_import_is_refused),
 	TH_TEST(test_import_of_other_descriptors_is_refused),
 	TH_TEST(test_reserve_at_free_address_is_there),
+	TH_TEST(test_reserve_below_32_mib_is_where_the_driver_likes),
 	TH_TEST(test_reserve_at_taken_address_is_elsewhere),
 	TH_TEST(test_reserve_of_64_tib_works),
 	TH_TEST(test_freed_addresses_can_be_reserved_again),

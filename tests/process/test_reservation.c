@@ -122,6 +122,9 @@ static void share(const struct th_part *me)
 	ps_pool_close(pool);
 }
 
+/* The least that the driver reserves where it is wanted. */
+#define LEAST_BYTES (UINT64_C(32) << 20)
+
 static void take_window_first(const struct th_part *me)
 {
 	struct dv_device *device;
@@ -131,13 +134,13 @@ static void take_window_first(const struct th_part *me)
 
 	assert_int_equal(read(me->link[0], &base, sizeof(base)), sizeof(base));
 	th_assert_ok(dv_device_open(NULL, &device));
-	th_assert_ok(dv_window_reserve(device, TH_SEGMENT, base, &base));
+	th_assert_ok(dv_window_reserve(device, LEAST_BYTES, base, &base));
 	th_assert_status(
 		ps_recv_shared(me->link[0], 0, PS_TIMEOUT_DEFAULT, &pool),
 		PS_WINDOW_TAKEN);
 	snprintf(address, sizeof(address), "%#lx to ", (unsigned long)base);
 	th_assert_detail(address);
-	th_assert_ok(dv_window_free(device, base, TH_SEGMENT));
+	th_assert_ok(dv_window_free(device, base, LEAST_BYTES));
 	dv_device_close(device);
 }
 
