@@ -17,6 +17,9 @@
 #include <inttypes.h>
 #include <stdatomic.h>
 
+/* More streams than a program allocates on; the rest are not asked about. */
+#define STREAMS_ASKED 256u
+
 struct run {
 	uint32_t slot;
 	uint32_t count;
@@ -241,6 +244,34 @@ static void shrink(void *owner, const struct al_span *span)
 }
 
 /*
+ * A fence behind everything would invalidate a capture (dv_stream_check()).
+ * PS_AGAIN while a stream that was named in an allocation captures; nobody can
+ * ask about the default stream of another thread.
+ */
+static enum ps_status check_streams(struct ps_pool *pool)
+{
+	uint64_t streams[STREAMS_ASKED];
+	size_t count = al_get_streams(pool->al, streams, STREAMS_ASKED);
+	enum ps_status status = PS_OK;
+
+	for (size_t i = 0; i < count && status == PS_OK; i++)
+		if ((streams[i] & LB_THREAD_BIT) == 0)
+			status = dv_stream_check(pool->device,
+						 (void *)(uintptr_t)streams[i]);
+	return status;
+}
+
+static enum ps_status record_all(struct ps_pool *pool,
+				 struct dv_fence **fence_out)
+{
+	enum ps_status status = check_streams(pool);
+
+	if (status != PS_OK)
+		return status;
+	return dv_fence_record_all(pool->device, fence_out);
+}
+
+/*
  * Nobody can record on the default stream of another thread, so a fence
  * behind it is one behind everything.
  */
@@ -255,7 +286,7 @@ static enum ps_status fence_record(void *owner, uint64_t stream,
 	if ((stream & LB_THREAD_BIT) != 0 && stream == lb_stream_of_thread())
 		handle = LB_PER_THREAD;
 	if ((stream & LB_THREAD_BIT) != 0 && handle != LB_PER_THREAD)
-		status = dv_fence_record_all(pool->device, &fence);
+		status = record_all(pool, &fence);
 	else
 		status = dv_fence_record(pool->device, handle, &fence);
 	if (status == PS_OK)

@@ -242,6 +242,35 @@ static void test_dropped_stream_gives_its_memory_to_others(void **state)
 
 /* ---- the streams of threads ---- */
 
+/* The fence of a plain free is put off: recorded now, it would invalidate the
+ * capture of a stream that the pool knows. */
+static void test_free_spares_the_capture_of_a_known_stream(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	CUgraph graph = NULL;
+	struct ps_pool *pool;
+	CUstream stream;
+	void *kept, *freed;
+
+	(void)state;
+	if (!gpu)
+		return;
+	pool = open_pool();
+	stream = th_gpu_stream(gpu, CU_STREAM_NON_BLOCKING);
+	kept = alloc_on(pool, stream);
+	freed = th_alloc(pool, TH_SEGMENT);
+	th_cu(gpu->driver->cuStreamBeginCapture_v2(
+		stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
+	th_assert_ok(ps_mem_free(pool, freed));
+	th_assert_status(ps_mem_alloc(pool, TH_SEGMENT, &freed),
+			 PS_OUT_OF_MEMORY);
+	th_cu(gpu->driver->cuStreamEndCapture(stream, &graph));
+	th_cu(gpu->driver->cuGraphDestroy(graph));
+	th_assert_ok(ps_mem_free(pool, th_alloc(pool, TH_SEGMENT)));
+	th_assert_ok(ps_mem_free_async(pool, kept, stream));
+	close_and_exit(pool);
+}
+
 struct in_thread {
 	const struct th_gpu *gpu;
 	struct ps_pool *pool;
@@ -370,6 +399,7 @@ static const struct th_test tests[] = {
 	TH_TEST(test_free_waits_for_a_blocking_stream),
 	TH_TEST(test_free_waits_for_a_non_blocking_stream),
 	TH_TEST(test_free_waits_for_the_stream_of_a_thread),
+	TH_TEST(test_free_spares_the_capture_of_a_known_stream),
 	TH_TEST(test_free_async_is_reused_at_once_on_its_stream),
 	TH_TEST(test_free_async_is_not_reused_on_another_stream),
 	TH_TEST(test_recorded_stream_holds_a_block_back),
