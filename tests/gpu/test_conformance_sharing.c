@@ -16,12 +16,20 @@
 
 /* ---- segments ---- */
 
+/* A copy from pageable memory may return before it has reached the GPU. */
+static void put_for_others(const struct th_gpu *gpu, CUdeviceptr address,
+			   uint32_t value)
+{
+	th_gpu_put(gpu, address, value);
+	th_cu(gpu->driver->cuCtxSynchronize());
+}
+
 static void give_segment_and_wait(const struct th_gpu *gpu, int socket)
 {
 	CUmemGenericAllocationHandle handle = th_gpu_create(gpu);
 	CUdeviceptr address = th_gpu_map(gpu, handle, &gpu->writable);
 
-	th_gpu_put(gpu, address, VALUE);
+	put_for_others(gpu, address, VALUE);
 	th_gpu_send_fd(socket, th_gpu_export(gpu, handle));
 	th_gpu_await(socket);
 	assert_int_equal(th_gpu_get(gpu, address), VALUE);
@@ -105,7 +113,7 @@ static void write_back_at_agreed_address(const struct th_gpu *gpu, int socket)
 {
 	map_at_agreed_address(gpu,
 			      th_gpu_import(gpu, th_gpu_receive_fd(socket)));
-	th_gpu_put(gpu, TH_SOMEWHERE, VALUE);
+	put_for_others(gpu, TH_SOMEWHERE, VALUE);
 	th_gpu_tell(socket);
 }
 
@@ -121,7 +129,7 @@ static void give_segment_and_be_killed(const struct th_gpu *gpu, int socket)
 {
 	CUmemGenericAllocationHandle handle = th_gpu_create(gpu);
 
-	th_gpu_put(gpu, th_gpu_map(gpu, handle, &gpu->writable), VALUE);
+	put_for_others(gpu, th_gpu_map(gpu, handle, &gpu->writable), VALUE);
 	th_gpu_send_fd(socket, th_gpu_export(gpu, handle));
 	raise(SIGKILL);
 }
@@ -212,7 +220,7 @@ static CUdeviceptr give_ticket(const struct th_gpu *gpu, int socket)
 	CUdeviceptr address;
 
 	th_cu(gpu->driver->cuMemAlloc_v2(&address, SEGMENT));
-	th_gpu_put(gpu, address, VALUE);
+	put_for_others(gpu, address, VALUE);
 	th_cu(gpu->driver->cuIpcGetMemHandle(&ticket, address));
 	th_gpu_send_bytes(socket, &ticket, sizeof(ticket));
 	return address;
@@ -243,7 +251,7 @@ static void use_ticket(const struct th_gpu *gpu, int socket)
 	CUdeviceptr address = take_ticket(gpu, socket);
 
 	assert_int_equal(th_gpu_get(gpu, address), VALUE);
-	th_gpu_put(gpu, address, VALUE + 1);
+	put_for_others(gpu, address, VALUE + 1);
 	th_cu_is(gpu->driver->cuMemFree_v2(address), CUDA_ERROR_INVALID_VALUE);
 	th_cu(gpu->driver->cuIpcCloseMemHandle(address));
 	th_gpu_tell(socket);
@@ -339,7 +347,7 @@ static void write_value_into_segment(const struct th_gpu *gpu, int socket)
 	CUdeviceptr address = th_gpu_map(gpu, handle, &gpu->writable);
 	CUstream stream = th_gpu_stream(gpu, CU_STREAM_NON_BLOCKING);
 
-	th_gpu_put(gpu, address, 0);
+	put_for_others(gpu, address, 0);
 	th_gpu_send_fd(socket, th_gpu_export(gpu, handle));
 	th_gpu_await(socket);
 	th_cu(gpu->driver->cuMemsetD32Async(address + 4, VALUE, 1, stream));
