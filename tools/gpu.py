@@ -25,6 +25,8 @@ DATA = (".ptx", ".safetensors")  # what programs load from beside them
 CARRIED = ("libcmocka.so", "libjansson.so")
 PACK_LIMIT = 40 << 20
 SUITE = "gpu-suite.json"
+# The commit that a packed build was made of.
+COMMIT = "commit"
 TIMEOUT_S = {"test": 300, "demo": 120, "bench": 570}
 SKIPPED = 77
 
@@ -130,14 +132,21 @@ def first_line(*command):
     return (said.splitlines() or ["unknown"])[0]
 
 
-def write_summary(out, rows):
+def commit_of(folder):
+    """That of a packed build; else the checkout's."""
+    packed = folder / COMMIT
+    if packed.is_file():
+        return packed.read_text().strip()
+    return first_line("git", "rev-parse", "--short=12", "HEAD")
+
+
+def write_summary(out, rows, folder):
     """What ran where, and what came of it: OUT/suite.json."""
     gpu = first_line("nvidia-smi", "--query-gpu=name,driver_version",
                      "--format=csv,noheader")
     summary = {
         "gpu": gpu,
-        "commit": os.environ.get("POOLSWITCH_COMMIT")
-        or first_line("git", "rev-parse", "--short=12", "HEAD"),
+        "commit": os.environ.get("POOLSWITCH_COMMIT") or commit_of(folder),
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "results": [{"kind": kind, "name": name, "result": result}
                     for kind, name, result in rows],
@@ -157,7 +166,7 @@ def run(folder, out, only):
         new = read_figures(out, name)
         figures += new
         rows.append((kind, name, verdict_of(kind, status, new)))
-    write_summary(out, rows)
+    write_summary(out, rows, folder)
     if figures:
         print_figures(figures)
     print("\n%-6s %-32s %s" % ("kind", "program", "result"))
@@ -198,6 +207,7 @@ def pack(folder, target):
                 (target / "libs").mkdir(exist_ok=True)
                 shutil.copy(library, target / "libs" / name)
     (target / SUITE).write_text(json.dumps(suite_of(folder), indent=1) + "\n")
+    (target / COMMIT).write_text(commit_of(target) + "\n")
     print(f"gpu: packed {size >> 10} KiB into {target}; there: "
           f"./dev gpu --build {target}")
     if size > PACK_LIMIT:
