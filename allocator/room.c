@@ -126,8 +126,7 @@ static void range_forget(struct al_allocator *al, struct al_range *range)
 {
 	list_remove(&al->room, range);
 	al_room_set_kind(range, AL_KIND_NONE);
-	range->bin_next = al->room.spare;
-	al->room.spare = range;
+	al_room_recycle(al, range);
 }
 
 struct al_range *al_room_find(struct al_allocator *al, uint64_t offset)
