@@ -3,25 +3,11 @@
 
 #include "lib/config.h"
 
-#include "base/arith.h"
 #include "base/status.h"
-#include "ipc/wire.h"
 
 #include <ctype.h>
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define MIB (UINT64_C(1) << 20)
-#define HEADROOM_MAX (UINT64_C(2) << 30)
-
-/* By default a pool has at most this many segments. More of them would cost
- * a receiver more descriptors than the usual limit of 1,024 leaves. */
-#define SEGMENTS_WANTED 1024u
-
-/* A legacy pool is one allocation: its "segments" are only the steps in which
- * ranges are inserted, so they may be as small as the protocol can count. */
-#define STEP_MIN (2 * MIB)
 
 static const struct ps_pool_config defaults = { .gpu = "0" };
 
@@ -80,147 +66,35 @@ enum ps_status ps_pool_config_set_gpu(struct ps_pool_config *config,
 
 void ps_pool_config_set_size(struct ps_pool_config *config, uint64_t bytes)
 {
-	config->size = bytes;
+	config->wish.size = bytes;
 }
 
 void ps_pool_config_set_headroom(struct ps_pool_config *config, uint64_t bytes)
 {
-	config->headroom = bytes;
-	config->has_headroom = true;
+	config->wish.headroom = bytes;
+	config->wish.has_headroom = true;
 }
 
 void ps_pool_config_set_parameter_size(struct ps_pool_config *config,
 				       uint64_t bytes)
 {
-	config->parameter = bytes;
-	config->has_parameter = true;
+	config->wish.parameter = bytes;
+	config->wish.has_parameter = true;
 }
 
 void ps_pool_config_set_segment_size(struct ps_pool_config *config,
 				     uint64_t bytes)
 {
-	config->segment_size = bytes;
+	config->wish.segment_size = bytes;
 }
 
 void ps_pool_config_set_mode(struct ps_pool_config *config,
 			     enum ps_share_mode mode)
 {
-	config->mode = mode;
+	config->wish.mode = mode;
 }
 
-/* How many bytes the pool may take. */
-static enum ps_status choose_size(const struct ps_pool_config *config,
-				  uint64_t free, uint64_t *size_out)
+const struct ip_wish *lb_config_wish(const struct ps_pool_config *config)
 {
-	uint64_t headroom = config->headroom;
-
-	if (config->size > free)
-		return bs_fail(PS_DEVICE_MEMORY,
-			       "the GPU has %" PRIu64 " bytes free and the "
-			       "pool was to take %" PRIu64 ": end other "
-			       "programs on it or ask for less",
-			       free, config->size);
-	if (config->size > 0) {
-		*size_out = config->size;
-		return PS_OK;
-	}
-	if (!config->has_headroom)
-		headroom = free / 8 < HEADROOM_MAX ? free / 8 : HEADROOM_MAX;
-	if (headroom >= free)
-		return bs_fail(PS_DEVICE_MEMORY,
-			       "the GPU has %" PRIu64 " bytes free and the "
-			       "headroom of %" PRIu64 " leaves none: end other "
-			       "programs on it or set a smaller headroom",
-			       free, headroom);
-	*size_out = free - headroom;
-	return PS_OK;
-}
-
-static enum ps_status choose_segment(const struct ps_pool_config *config,
-				     uint64_t size, uint64_t granularity,
-				     uint64_t *segment_out)
-{
-	bool legacy = config->mode == PS_SHARE_LEGACY_IPC;
-	uint64_t wanted = legacy ? IP_SEGMENTS_MAX : SEGMENTS_WANTED;
-	uint64_t segment = config->segment_size;
-
-	if (granularity < STEP_MIN)
-		granularity = STEP_MIN;
-	if (segment == 0) {
-		segment = granularity;
-		while (size / segment > wanted)
-			segment *= 2;
-	}
-	if (!bs_is_pow2(segment) || segment < granularity)
-		return bs_fail(PS_INVALID_ARGUMENT,
-			       "a segment size of %" PRIu64 " bytes is not a "
-			       "power of two of at least %" PRIu64,
-			       segment, granularity);
-	if (size / segment > IP_SEGMENTS_MAX)
-		return bs_fail(PS_INVALID_ARGUMENT,
-			       "segments of %" PRIu64 " bytes would be %" PRIu64
-			       " and a pool has at most %u: set a larger "
-			       "segment size",
-			       segment, size / segment, IP_SEGMENTS_MAX);
-	*segment_out = segment;
-	return PS_OK;
-}
-
-static enum ps_status choose_parameter(const struct ps_pool_config *config,
-				       uint64_t pool, uint64_t segment,
-				       uint64_t *parameter_out)
-{
-	uint64_t wanted = config->has_parameter ? config->parameter : pool / 4;
-	uint64_t size;
-
-	if (!bs_round_up(wanted, segment, &size) || size > pool)
-		return bs_fail(PS_INVALID_ARGUMENT,
-			       "a parameter region of %" PRIu64 " bytes does "
-			       "not fit into a pool of %" PRIu64,
-			       wanted, pool);
-	*parameter_out = size;
-	return PS_OK;
-}
-
-static enum ps_status check_mode(enum ps_share_mode mode)
-{
-	if (mode == PS_SHARE_VMM || mode == PS_SHARE_LEGACY_IPC)
-		return PS_OK;
-	return bs_fail(PS_INVALID_ARGUMENT,
-		       "%d is no way to share memory: use PS_SHARE_VMM or "
-		       "PS_SHARE_LEGACY_IPC",
-		       (int)mode);
-}
-
-enum ps_status lb_layout_plan(const struct ps_pool_config *config,
-			      uint64_t free, uint64_t granularity,
-			      struct lb_layout *layout_out)
-{
-	struct lb_layout layout = { 0 };
-	enum ps_status status;
-	uint64_t size = 0;
-
-	if (config == NULL)
-		config = &defaults;
-	status = check_mode(config->mode);
-	if (status == PS_OK)
-		status = choose_size(config, free, &size);
-	if (status == PS_OK)
-		status = choose_segment(config, size, granularity,
-					&layout.segment_size);
-	if (status != PS_OK)
-		return status;
-	layout.mode = config->mode;
-	layout.segments = (uint32_t)(size / layout.segment_size);
-	if (layout.segments == 0)
-		return bs_fail(config->size > 0 ? PS_INVALID_ARGUMENT
-						: PS_DEVICE_MEMORY,
-			       "%" PRIu64 " bytes are less than one segment of "
-			       "%" PRIu64 " bytes",
-			       size, layout.segment_size);
-	status = choose_parameter(config, layout.segments * layout.segment_size,
-				  layout.segment_size, &layout.parameter_size);
-	if (status == PS_OK)
-		*layout_out = layout;
-	return status;
+	return config == NULL ? &defaults.wish : &config->wish;
 }

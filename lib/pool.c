@@ -48,7 +48,7 @@ enum ps_status lb_pool_new(struct dv_device *device, struct ps_pool **pool_out)
 }
 
 enum ps_status lb_pool_shape(struct ps_pool *pool,
-			     const struct lb_layout *layout, uint64_t window)
+			     const struct ip_layout *layout, uint64_t window)
 {
 	uint64_t bytes = layout->segments * layout->segment_size;
 

@@ -106,7 +106,7 @@ struct ps_pool {
 	struct al_allocator *al;
 	struct dv_device *device;
 	const struct lb_backing *backing;
-	struct lb_layout layout;
+	struct ip_layout layout;
 	uint32_t slots;
 	bool reserved_here;
 	uint8_t id[16];         /* random, for the peers */
@@ -147,7 +147,7 @@ enum ps_status lb_pool_new(struct dv_device *device, struct ps_pool **pool_out);
  * memory and no allocator yet.
  */
 enum ps_status lb_pool_shape(struct ps_pool *pool,
-			     const struct lb_layout *layout, uint64_t window);
+			     const struct ip_layout *layout, uint64_t window);
 /* Once the memory and the base are there: the allocator. */
 enum ps_status lb_pool_start(struct ps_pool *pool);
 /* Releases all that the pool has by now. NULL: ok. */

@@ -13,22 +13,22 @@
 
 static bool takes_all(const struct ps_pool_config *config)
 {
-	return config == NULL || config->size == 0;
+	return lb_config_wish(config)->size == 0;
 }
 
 static enum ps_status create(struct ps_pool *pool,
 			     const struct ps_pool_config *config)
 {
 	uint64_t free_bytes, total, granularity;
-	struct lb_layout layout;
+	struct ip_layout layout;
 	enum ps_status status;
 
 	status = dv_memory_info(pool->device, &free_bytes, &total);
 	if (status == PS_OK)
 		status = dv_granularity(pool->device, &granularity);
 	if (status == PS_OK)
-		status = lb_layout_plan(config, free_bytes, granularity,
-					&layout);
+		status = ip_layout_plan(lb_config_wish(config), free_bytes,
+					granularity, &layout);
 	if (status == PS_OK)
 		status = lb_pool_shape(pool, &layout, 0);
 	if (status != PS_OK)

@@ -187,7 +187,7 @@ static enum ps_status open_gpu(const struct ip_offer *offer,
 static enum ps_status shape_as_offered(struct ps_pool *pool,
 				       const struct ip_offer *offer)
 {
-	const struct lb_layout layout = {
+	const struct ip_layout layout = {
 		.mode = (enum ps_share_mode)offer->mode,
 		.segment_size = offer->segment_bytes,
 		.segments = offer->segment_count,

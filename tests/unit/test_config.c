@@ -27,20 +27,22 @@ static int close_config(void **state)
 	return 0;
 }
 
-static struct lb_layout plan(const struct ps_pool_config *config, uint64_t free)
+static struct ip_layout plan(const struct ps_pool_config *config, uint64_t free)
 {
-	struct lb_layout layout;
+	struct ip_layout layout;
 
-	th_assert_ok(lb_layout_plan(config, free, GRANULARITY, &layout));
+	th_assert_ok(ip_layout_plan(lb_config_wish(config), free, GRANULARITY,
+				    &layout));
 	return layout;
 }
 
 static void refuse(const struct ps_pool_config *config, uint64_t free,
 		   enum ps_status expected)
 {
-	struct lb_layout layout;
+	struct ip_layout layout;
 
-	th_assert_status(lb_layout_plan(config, free, GRANULARITY, &layout),
+	th_assert_status(ip_layout_plan(lb_config_wish(config), free,
+					GRANULARITY, &layout),
 			 expected);
 }
 
@@ -48,7 +50,7 @@ static void refuse(const struct ps_pool_config *config, uint64_t free,
 
 static void test_plan_of_16_gib_leaves_an_eighth(void **state)
 {
-	struct lb_layout layout = plan(NULL, 16 * GIB);
+	struct ip_layout layout = plan(NULL, 16 * GIB);
 
 	(void)state;
 	assert_int_equal(layout.segments * layout.segment_size, 14 * GIB);
@@ -57,7 +59,7 @@ static void test_plan_of_16_gib_leaves_an_eighth(void **state)
 
 static void test_plan_of_139_gib_leaves_two(void **state)
 {
-	struct lb_layout layout = plan(NULL, 139 * GIB);
+	struct ip_layout layout = plan(NULL, 139 * GIB);
 
 	(void)state;
 	assert_int_equal(layout.segments * layout.segment_size, 137 * GIB);
@@ -74,7 +76,7 @@ static void test_plan_has_at_most_1024_segments(void **state)
 {
 	(void)state;
 	for (uint64_t free = GIB; free < 1024 * GIB; free = free * 9 / 8) {
-		struct lb_layout layout = plan(NULL, free);
+		struct ip_layout layout = plan(NULL, free);
 
 		assert_in_range(layout.segments, 1, 1024);
 		assert_true(layout.segment_size == GRANULARITY ||
@@ -109,7 +111,7 @@ static void test_plan_parameters_may_be_nothing_or_all(void **state)
 
 static void test_plan_takes_the_headroom_that_was_set(void **state)
 {
-	struct lb_layout layout;
+	struct ip_layout layout;
 
 	ps_pool_config_set_headroom(*state, 0);
 	layout = plan(*state, 16 * GIB);
