@@ -203,6 +203,8 @@ static void body_fields(struct cursor *c, struct ip_message *msg,
 	case IP_DONE:
 		field_u32(c, &msg->body.done.count);
 		break;
+	default:
+		break;
 	}
 }
 
@@ -358,6 +360,8 @@ static enum ps_status check_body(const struct ip_message *msg,
 	case IP_DONE:
 		return check_range(IP_DONE, "count", msg->body.done.count, 0,
 				   IP_SEGMENTS_MAX);
+	default:
+		break;
 	}
 	return bs_fail(PS_PROTOCOL, "message type %u is unknown", msg->type);
 }

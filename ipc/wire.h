@@ -23,10 +23,10 @@
  * sides know the higher is used; one may append fields to a message. */
 #define IP_MAJOR 1u
 #define IP_MINOR_LOW 0u
-#define IP_MINOR_HIGH 0u
+#define IP_MINOR_HIGH 2u
 
 #define IP_HEADER_BYTES 16u
-#define IP_PAYLOAD_MAX 512u /* no message of any type has more */
+#define IP_PAYLOAD_MAX 1280u /* no message of any type has more */
 #define IP_MESSAGE_MAX (IP_HEADER_BYTES + IP_PAYLOAD_MAX)
 #define IP_MESSAGE_FDS 253u /* Linux: SCM_MAX_FD */
 
@@ -39,6 +39,8 @@
 #define IP_SEGMENT_MIN (UINT64_C(2) << 20)
 #define IP_ADDRESS_END (UINT64_C(1) << 47)
 
+#include "ipc/wire_daemon.h"
+
 enum ip_type {
 	IP_HELLO = 1,
 	IP_OFFER = 2,
@@ -47,12 +49,38 @@ enum ip_type {
 	IP_SEGMENTS = 5,
 	IP_GOT = 6,
 	IP_DONE = 7,
+	/* ipc/wire_daemon.h; from minor 1 on */
+	IP_ATTACH = 16,
+	IP_TAKE = 17,
+	IP_GIVE = 18,
+	IP_NEED = 19,
+	IP_LEAVE = 20,
+	IP_ASK = 21,
+	IP_WELCOME = 32,
+	IP_HELD = 33,
+	IP_GRANT = 34,
+	IP_DID = 35,
+	IP_PART = 36,
+	IP_DENY = 37,
+	IP_ANSWER = 38,
+	IP_RECALL = 48,
+	IP_POLL = 49,
+	IP_LOST = 50,
+	IP_RECALLED = 51,
+	IP_POLLED = 52,
+	IP_BEGIN = 64,
+	IP_PIECE = 65,
+	IP_DROP = 66,
+	IP_NOTE = 67,
 };
 
 /* Who may say it: bits, so that a message can belong to several. */
 enum ip_side {
 	IP_SENDER = 1u << 0,   /* has the pool and gives it */
 	IP_RECEIVER = 1u << 1, /* asks for it */
+	IP_CLIENT = 1u << 2,   /* of poolswitchd; its service thread too */
+	IP_DAEMON = 1u << 3,
+	IP_HALF = 1u << 4, /* the daemon's keeper or agent */
 };
 
 /* One line of the table of messages. */
@@ -158,6 +186,21 @@ struct ip_message {
 		struct ip_segments segments;
 		struct ip_got got;
 		struct ip_done done;
+		struct ip_attach attach;
+		struct ip_welcome welcome;
+		struct ip_take take;
+		struct ip_list list; /* GRANT, HELD, GIVE, RECALLED */
+		struct ip_need need;
+		struct ip_part part;
+		struct ip_number number; /* LEAVE, DID, POLL, LOST */
+		struct ip_deny deny;
+		struct ip_ask ask;
+		struct ip_answer answer;
+		struct ip_recall recall;
+		struct ip_polled polled;
+		struct ip_begin begin;
+		struct ip_piece piece; /* DROP too */
+		struct ip_note note;
 	} body;
 	unsigned int fd_count;
 	int fds[IP_MESSAGE_FDS]; /* owned; -1: taken */

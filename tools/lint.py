@@ -28,6 +28,8 @@ LAYERS = {
     "ipc": ["include", "base"],
     "model": ["include", "base"],
     "lib": ["include", "base", "device", "allocator", "ipc"],
+    "poold": ["include", "base", "device", "allocator", "ipc"],
+    "cli": ["include", "base"],
     "bench": ["include", "base", "device"],
     "demo": ["include", "base", "device", "model"],
     "examples": [],

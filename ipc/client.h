@@ -1,0 +1,55 @@
+/* SPDX-FileCopyrightText: 2026 The poolswitch authors */
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * A client's half of the talk with poolswitchd: one call, one request and its
+ * answer. No CUDA, no lock, no thread: lib/ brings those.
+ *
+ * Invariant: after PS_PEER_GONE, PS_PROTOCOL or PS_TIMED_OUT the connection is
+ * out of step: close it and attach again with the id and the token.
+ */
+#ifndef IPC_CLIENT_H
+#define IPC_CLIENT_H
+
+#include "ipc/conn.h"
+
+struct ip_client {
+	struct ip_conn conn;
+	uint32_t seq; /* of the last request */
+};
+
+/* Over a connected socket, which stays the caller's. @timeout_ms: for each
+ * answer. The daemon's user is not checked: who may write where the socket
+ * lies decides that. */
+enum ps_status ip_client_init(struct ip_client *client, int socket,
+			      int timeout_ms);
+
+/* @attach: seq and minor_low are filled in. Sends this process's pidfd with
+ * it. @events_out: the service thread's socket, the caller's. The daemon's
+ * refusal comes back with its own status. */
+enum ps_status ip_client_attach(struct ip_client *client,
+				struct ip_attach *attach,
+				struct ip_welcome *welcome_out,
+				int *events_out);
+/* After a WELCOME that resumed: one message of HELD. */
+enum ps_status ip_client_held(struct ip_client *client,
+			      struct ip_list *held_out);
+
+/* One GRANT at a time: called again while IP_LIST_MORE is set (@take NULL
+ * then). @fds_out: IP_LIST_MAX places, -1 for parked ones; the caller's.
+ * Denials come back with their status and text. */
+enum ps_status ip_client_take(struct ip_client *client,
+			      const struct ip_take *take,
+			      struct ip_list *grant_out, int *fds_out);
+enum ps_status ip_client_give(struct ip_client *client,
+			      const uint32_t *segments, uint32_t count,
+			      bool parked);
+/* @fds_out: @count places. */
+enum ps_status ip_client_need(struct ip_client *client, uint32_t first,
+			      uint32_t count, bool *write_out, int *fds_out);
+enum ps_status ip_client_leave(struct ip_client *client);
+/* @text_out: free() it. */
+enum ps_status ip_client_ask(struct ip_client *client,
+			     enum ip_question question, char **text_out);
+
+#endif /* IPC_CLIENT_H */

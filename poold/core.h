@@ -1,0 +1,206 @@
+/* SPDX-FileCopyrightText: 2026 The poolswitch authors */
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Who has which segment, who may have more, and who waits for one. Decides
+ * only: it has no socket, no driver, no clock and no thread. What happens
+ * comes in by calls, what is to be done goes out by struct pd_core_ops. Tests
+ * and the fuzzer drive it with pretend clients and pretend time.
+ *
+ * Clients are known by their slot in the journal. A slot is
+ *   here     attached, its connection works
+ *   away     it lives (its pidfd is not readable) and has no connection: it
+ *            may resume. Its segments are nobody else's.
+ *   dead     its process has ended; its segments are quarantined until the
+ *            shell says that its fence has passed
+ *
+ * A segment's way (poold/journal.h has the states)
+ *
+ *	CLEAN -> LEASED <-> PARKED
+ *	  ^         |          |
+ *	  |       given back unmapped, recalled, or its dead client's fence
+ *	  |         v          v
+ *	  +------ DIRTY      REMAKING ------> CLEAN, no user
+ *	  scrubbed            destroyed and created anew
+ *
+ * What a user's client had and is safe to touch is DIRTY and gets scrubbed; a
+ * CLEAN segment that goes from one user to another is REMAKING first, because
+ * a descriptor once given cannot be taken back. What a dead client had and
+ * cannot be shown safe is REMAKING at once: destroyed memory is free only when
+ * the driver says so, whoever still uses it.
+ *
+ * Invariants (pd_core_check() looks at every one)
+ *   The journal says what the core says, before anybody is told.
+ *   A segment has at most one client; LEASED and PARKED have one that is
+ *   here, away or dead, all others none.
+ *   No client and no user is above its limit. The guarantees of all others
+ *   can still be met after each grant.
+ *   A PARKED segment is granted to its own client only.
+ *   Nobody waits who could be served.
+ */
+#ifndef POOLD_CORE_H
+#define POOLD_CORE_H
+
+#include "poold/journal.h"
+#include "poold/limits.h"
+
+struct pd_core;
+
+/* How long a segment that could not be remade rests before the next try. */
+#define PD_REMAKE_REST_MS 200
+
+/* What the core wants done. None may call back into the core. */
+struct pd_core_ops {
+	/* Answers TAKE. Entries may carry IP_SEGMENT_PARKED. @count is any;
+	 * the shell cuts it into messages and adds the descriptors. */
+	void (*grant)(void *owner, uint32_t slot, uint32_t seq,
+		      const uint32_t *segments, uint32_t count);
+	/* Answers TAKE with no; @text names reason, numbers and remedy. */
+	void (*deny)(void *owner, uint32_t slot, uint32_t seq,
+		     enum ps_status status, const char *text);
+	/* Sends RECALL to the client's service thread; pd_core_recalled()
+	 * tells what it gave. */
+	void (*recall)(void *owner, uint32_t slot, uint32_t seq, uint32_t count,
+		       uint32_t deadline_ms);
+	/* Fills with zeros; pd_core_scrubbed() when it is done. */
+	void (*scrub)(void *owner, uint32_t segment);
+	/* Destroys and creates; pd_core_remade() when it is done. */
+	void (*remake)(void *owner, uint32_t segment);
+	/* pd_core_tick() is wanted at this time of the caller's clock; 0: not
+	 * any more. */
+	void (*arm)(void *owner, uint64_t at_ms);
+};
+
+struct pd_core_config {
+	struct pd_journal *journal; /* the caller's; outlives the core */
+	struct pd_limits limits;
+	struct pd_core_ops ops;
+	void *owner; /* for the ops */
+};
+
+/*
+ * A core over a journal, new or inherited: clients in it begin as away, what
+ * is DIRTY or REMAKING is put to work (the ops are called from in here).
+ * PS_HOST_MEMORY. Damaged client records keep their segments quarantined.
+ */
+enum ps_status pd_core_new(const struct pd_core_config *config, uint64_t now_ms,
+			   struct pd_core **core_out);
+void pd_core_free(struct pd_core *core); /* NULL: ok; the journal stays */
+
+void pd_core_set_limits(struct pd_core *core, const struct pd_limits *limits,
+			uint64_t now_ms);
+/* New clients are refused from now on, and so is every TAKE beyond what the
+ * client's reservation guarantees. */
+void pd_core_drain(struct pd_core *core);
+/* The GPU is lost: every request is denied with PS_DEVICE_LOST. */
+void pd_core_lose(struct pd_core *core);
+
+/* ---- clients come and go ---- */
+
+/*
+ * A new client: @wanted holds id, token, pid, uid, gid, flags, reservation,
+ * limit, name and marks; @granted_out gets what is in the journal. PS_REFUSED
+ * (draining; too many clients, of this user; the journal is full),
+ * PS_OUT_OF_MEMORY (the reservation cannot be guaranteed: what is free, what
+ * is promised to whom), PS_INVALID_ARGUMENT (reservation above limit, sums
+ * that overflow).
+ */
+enum ps_status pd_core_admit(struct pd_core *core,
+			     const struct pd_client_record *wanted,
+			     uint64_t now_ms, uint32_t *slot_out,
+			     struct pd_client_record *granted_out);
+/*
+ * One that was away. The caller has made sure that it is the same process.
+ * PS_REFUSED: no such id and token, it is dead, or it is here already. The
+ * same text for a wrong id and a wrong token.
+ */
+enum ps_status pd_core_resume(struct pd_core *core, uint64_t id,
+			      const uint8_t token[IP_TOKEN_BYTES],
+			      uint32_t *slot_out,
+			      struct pd_client_record *granted_out);
+/* For HELD: the client's segments in order, with IP_SEGMENT_PARKED; at most
+ * @room; returns how many there are from @from on (a segment number). */
+uint32_t pd_core_held(const struct pd_core *core, uint32_t slot, uint32_t from,
+		      uint32_t *segments_out, uint32_t room);
+
+/* Its connection ended; the process may live. What it waited for is dropped.*/
+void pd_core_away(struct pd_core *core, uint32_t slot, uint64_t now_ms);
+/* Its process has ended: quarantined, no resuming. */
+void pd_core_dead(struct pd_core *core, uint32_t slot, uint64_t now_ms);
+/* Its fence has passed: dead before, or it left (LEAVE) having unmapped all.
+ * @safe: shown by the process's end and the absence of heirs, or by its own
+ * word (LEAVE); otherwise its segments are remade. The slot is free. */
+void pd_core_reclaim(struct pd_core *core, uint32_t slot, bool safe,
+		     uint64_t now_ms);
+
+/* ---- requests; pre: the client is here ---- */
+
+/* Answered by ops.grant or ops.deny, now or later. PS_PROTOCOL: a second TAKE
+ * while one waits; the shell ends the connection. */
+enum ps_status pd_core_take(struct pd_core *core, uint32_t slot,
+			    const struct ip_take *take, uint64_t now_ms);
+/* PS_PROTOCOL: a segment that is not this client's, or not in the state that
+ * the message implies; nothing changed. */
+enum ps_status pd_core_give(struct pd_core *core, uint32_t slot,
+			    const struct ip_list *list, uint64_t now_ms);
+/* RECALLED. An old number is welcome all the same. PS_PROTOCOL as above. */
+enum ps_status pd_core_recalled(struct pd_core *core, uint32_t slot,
+				const struct ip_list *list, uint64_t now_ms);
+/* Whether the client may have descriptors of these: PS_OK, PS_PERMISSION or
+ * PS_OUT_OF_RANGE. @write_out: writable. */
+enum ps_status pd_core_need(const struct pd_core *core, uint32_t slot,
+			    const struct ip_need *need, bool *write_out);
+
+/* ---- what the ops were asked to do has been done ---- */
+
+/* Not PS_OK: the segment is remade instead. */
+void pd_core_scrubbed(struct pd_core *core, uint32_t segment,
+		      enum ps_status status, uint64_t now_ms);
+/* Not PS_OK: its memory is still in use by somebody; tried again after
+ * PD_REMAKE_REST_MS, doubling up to 64 times that. */
+void pd_core_remade(struct pd_core *core, uint32_t segment,
+		    enum ps_status status, uint64_t now_ms);
+void pd_core_tick(struct pd_core *core, uint64_t now_ms);
+
+/* ---- questions ---- */
+
+enum pd_presence { PD_FREE_SLOT, PD_HERE, PD_AWAY, PD_DEAD };
+
+struct pd_client_view {
+	uint32_t slot;
+	enum pd_presence presence;
+	struct pd_client_record record;
+	uint64_t leased; /* bytes; parked ones not */
+	uint64_t parked;
+	bool waits; /* a TAKE of it is not answered yet */
+};
+
+struct pd_totals {
+	uint64_t parameter; /* bytes of the region */
+	uint64_t computation;
+	uint64_t clean;
+	uint64_t dirty;
+	uint64_t remaking;
+	uint64_t leased;      /* to clients here or away */
+	uint64_t parked;      /* the same */
+	uint64_t quarantined; /* of dead clients, or damaged */
+	uint64_t guaranteed;  /* reservations, of clients and users */
+	uint32_t clients;     /* here, away and dead */
+	uint64_t grants;
+	uint64_t denials;
+	uint64_t recalls;
+	uint64_t reclaims; /* dead clients */
+	uint64_t scrubs;
+	uint64_t remakes;
+};
+
+void pd_core_totals(const struct pd_core *core, struct pd_totals *totals_out);
+/* false: the slot is free. */
+bool pd_core_client(const struct pd_core *core, uint32_t slot,
+		    struct pd_client_view *view_out);
+/* Whether nothing is leased and nobody attached: a drain is over. */
+bool pd_core_is_empty(const struct pd_core *core);
+/* Every invariant. PS_OK, or PS_INVALID_ARGUMENT and which. */
+enum ps_status pd_core_check(const struct pd_core *core);
+
+#endif /* POOLD_CORE_H */

@@ -1,0 +1,114 @@
+/* SPDX-FileCopyrightText: 2026 The poolswitch authors */
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * What the daemon must not forget when its agent or its keeper dies: who has
+ * which segment, and who the clients are. It lies in a memfd that both hold,
+ * so it outlives either; when both are dead there is nothing to remember.
+ *
+ * It is a table, not a log: each record has two places, each with a number
+ * that grows and a checksum. A change is written to the older place, checksum
+ * last; a reader takes the newest place that is whole. So a record is always
+ * as it was before or as it is after, whenever the writer is killed.
+ *
+ * Invariants
+ *   A record is committed before what it says can be seen outside: a lease
+ *   before its GRANT leaves, a free segment after its fence has passed.
+ *   A journal of another layout is refused, never read.
+ *   A record of which no place is whole is reported as damaged, never as
+ *   free: its segment is given to nobody.
+ */
+#ifndef POOLD_JOURNAL_H
+#define POOLD_JOURNAL_H
+
+#include "include/poolswitch.h"
+#include "ipc/wire.h"
+
+/* Grows with every change of the bytes. */
+#define PD_JOURNAL_LAYOUT 1u
+
+#define PD_NO_CLIENT UINT32_MAX
+#define PD_NO_USER UINT32_MAX
+
+/* The pool that the journal is about. Written once. */
+struct pd_pool_record {
+	uint8_t id[IP_POOL_ID_BYTES];
+	char gpu[IP_GPU_BYTES];
+	uint64_t window_base;
+	uint64_t window_bytes;
+	uint64_t segment_bytes;
+	uint64_t parameter_bytes;
+	uint32_t segments;
+	uint32_t clients; /* places for clients */
+};
+
+enum pd_segment_state {
+	PD_CLEAN = 1,     /* free; zeros, or fresh from the driver */
+	PD_DIRTY = 2,     /* free; to be scrubbed */
+	PD_LEASED = 3,    /* its client may use it */
+	PD_PARKED = 4,    /* its client has it mapped and does not use it */
+	PD_REMAKING = 5,  /* to be destroyed and created anew */
+	PD_PARAMETER = 6, /* of the parameter region */
+	PD_DAMAGED = 7,   /* read only: no place of the record is whole */
+};
+
+struct pd_segment_record {
+	enum pd_segment_state state;
+	uint32_t client; /* LEASED, PARKED: its slot; else PD_NO_CLIENT */
+	uint32_t user;   /* who had it last; PD_NO_USER: nobody since it was
+			  * created */
+};
+
+/* How the process is found again, and its heirs: poold/peer.h. */
+struct pd_marks {
+	uint64_t started;  /* /proc/PID/stat starttime; 0: could not be read */
+	uint64_t image[4]; /* addresses that a fork keeps and an exec does not;
+			    * all 0: could not be read */
+};
+
+struct pd_client_record {
+	bool used;
+	uint64_t id;
+	uint8_t token[IP_TOKEN_BYTES];
+	int32_t pid; /* 0: cannot be seen from here */
+	uint32_t uid;
+	uint32_t gid;
+	uint32_t flags; /* enum ip_attach_flags */
+	uint64_t reservation;
+	uint64_t limit;
+	char name[IP_NAME_BYTES];
+	struct pd_marks marks;
+};
+
+struct pd_journal;
+
+/* PS_FD_LIMIT, PS_HOST_MEMORY, PS_SYSTEM. All segments: CLEAN or PARAMETER by
+ * their place, no user. */
+enum ps_status pd_journal_create(const struct pd_pool_record *pool,
+				 struct pd_journal **journal_out);
+/*
+ * Takes the descriptor over, also when it fails. PS_VERSION_MISMATCH: another
+ * layout; PS_PROTOCOL: it is no journal, it has another size than it says, or
+ * the pool's record is damaged.
+ */
+enum ps_status pd_journal_open(int fd, struct pd_journal **journal_out);
+void pd_journal_close(struct pd_journal *journal); /* NULL: ok */
+
+int pd_journal_fd(const struct pd_journal *journal); /* stays the journal's */
+const struct pd_pool_record *pd_journal_pool(const struct pd_journal *journal);
+
+/* pre: number < pool's segments. */
+struct pd_segment_record pd_journal_segment(const struct pd_journal *journal,
+					    uint32_t number);
+void pd_journal_put_segment(struct pd_journal *journal, uint32_t number,
+			    const struct pd_segment_record *record);
+
+/* pre: slot < pool's clients. PS_PROTOCOL: damaged; then *record_out is not
+ * written. */
+enum ps_status pd_journal_client(const struct pd_journal *journal,
+				 uint32_t slot,
+				 struct pd_client_record *record_out);
+void pd_journal_put_client(struct pd_journal *journal, uint32_t slot,
+			   const struct pd_client_record *record);
+
+#endif /* POOLD_JOURNAL_H */

@@ -1,0 +1,25 @@
+/* SPDX-FileCopyrightText: 2026 The poolswitch authors */
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* The socket that clients connect to. */
+#ifndef POOLD_LISTEN_H
+#define POOLD_LISTEN_H
+
+#include "poold/options.h"
+
+/*
+ * Binds options->socket (SOCK_SEQPACKET, non-blocking), with its mode, owner
+ * and group set before anybody can connect. A stale socket (nobody listens) is
+ * replaced; a live one is PS_ALREADY_RESERVED with the pid that has it; what
+ * is no socket is never removed. Makes the last folder of the path (0700) when
+ * it is missing. Other failures: PS_PERMISSION, PS_INVALID_ARGUMENT,
+ * PS_SYSTEM (disk full ...).
+ */
+enum ps_status pd_listen(const struct pd_options *options, int *fd_out);
+/* Removes the path if it still is ours. */
+void pd_unlisten(const struct pd_options *options, int fd);
+
+/* Writes the pid file whole or not at all (a rename). */
+enum ps_status pd_pid_file_write(const char *path);
+
+#endif /* POOLD_LISTEN_H */

@@ -1,0 +1,7 @@
+/* SPDX-FileCopyrightText: 2026 The poolswitch authors */
+/* SPDX-License-Identifier: Apache-2.0 */
+
+int main(void)
+{
+	return 70;
+}
