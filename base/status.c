@@ -95,10 +95,10 @@ enum ps_status bs_fail_errno(const char *format, ...)
 	va_start(args, format);
 	vsnprintf(detail, sizeof(detail), format, args);
 	va_end(args);
-	if (strerror_r(saved, reason, sizeof(reason)) != 0)
-		snprintf(reason, sizeof(reason), "errno %d", saved);
 	used = strlen(detail);
-	snprintf(detail + used, sizeof(detail) - used, ": %s", reason);
+	/* GNU's: the text may lie elsewhere, and is there in every case. */
+	snprintf(detail + used, sizeof(detail) - used, ": %s",
+		 strerror_r(saved, reason, sizeof(reason)));
 	errno = saved;
 	return PS_SYSTEM;
 }
