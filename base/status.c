@@ -50,6 +50,7 @@ static const struct status_row rows[] = {
 	ROW(PS_DRIVER, "the CUDA driver reported an error"),
 	ROW(PS_SYSTEM, "the operating system reported an error"),
 	ROW(PS_AGAIN, "not yet"),
+	ROW(PS_NO_DAEMON, "no poolswitchd answers"),
 #undef ROW
 };
 

@@ -94,6 +94,7 @@ enum ps_status {
 	PS_DRIVER = 28,      /* another error of the CUDA driver */
 	PS_SYSTEM = 29,      /* another error of the operating system */
 	PS_AGAIN = 30,       /* not yet; ask again */
+	PS_NO_DAEMON = 31,   /* no poolswitchd answers at the sockets tried */
 };
 
 /**
@@ -383,6 +384,172 @@ PS_API PS_MUST_CHECK enum ps_status ps_insert_region(struct ps_pool *pool,
 PS_API PS_MUST_CHECK enum ps_status ps_clear_shared(struct ps_pool *pool);
 
 /* ------------------------------------------------------------------ */
+/* The daemon                                                          */
+
+/** struct ps_attach_config - how to attach; opaque */
+struct ps_attach_config;
+
+/**
+ * ps_attach_config_new() - a configuration with the defaults
+ * @config_out: receives it; the caller frees it
+ *
+ * One configuration is for one thread at a time.
+ *
+ * Return: PS_OK or PS_HOST_MEMORY.
+ */
+PS_API PS_MUST_CHECK enum ps_status
+ps_attach_config_new(struct ps_attach_config **config_out);
+
+/**
+ * ps_attach_config_free() - free a configuration
+ * @config: may be NULL
+ */
+PS_API void ps_attach_config_free(struct ps_attach_config *config);
+
+/**
+ * ps_attach_config_set_socket() - choose the daemon
+ * @config: the configuration
+ * @path: of its socket; copied. NULL, the default: the first of these that
+ *        is set or there: POOLSWITCH_SOCKET, $XDG_RUNTIME_DIR/poolswitch/
+ *        socket, /run/poolswitch/socket.
+ *
+ * Return: PS_OK, or PS_INVALID_ARGUMENT for a path that is empty or longer
+ * than a socket's address (107 bytes).
+ */
+PS_API PS_MUST_CHECK enum ps_status
+ps_attach_config_set_socket(struct ps_attach_config *config, const char *path);
+
+/**
+ * ps_attach_config_set_name() - name this process for `poolswitch status`
+ * @config: the configuration
+ * @name: at most 63 bytes of printable ASCII; copied. NULL, the default: the
+ *        program's name.
+ *
+ * Return: PS_OK or PS_INVALID_ARGUMENT.
+ */
+PS_API PS_MUST_CHECK enum ps_status
+ps_attach_config_set_name(struct ps_attach_config *config, const char *name);
+
+/**
+ * ps_attach_config_set_reservation() - have bytes guaranteed
+ * @config: the configuration
+ * @bytes: of the computation region that no other client gets; rounded up to
+ *         whole segments; default 0
+ */
+PS_API void ps_attach_config_set_reservation(struct ps_attach_config *config,
+					     uint64_t bytes);
+
+/**
+ * ps_attach_config_set_limit() - bound what this process may have
+ * @config: the configuration
+ * @bytes: of the computation region; rounded down to whole segments; 0, the
+ *         default: what the daemon allows
+ */
+PS_API void ps_attach_config_set_limit(struct ps_attach_config *config,
+				       uint64_t bytes);
+
+/**
+ * ps_attach_config_set_writable() - ask for write access to the parameters
+ * @config: the configuration
+ * @writable: granted to the daemon's own user and to root; default false
+ */
+PS_API void ps_attach_config_set_writable(struct ps_attach_config *config,
+					  bool writable);
+
+/**
+ * ps_attach() - have memory of the pool that poolswitchd keeps
+ * @config: NULL: the defaults. Not kept.
+ * @pool_out: receives the pool; leave it with ps_detach() or ps_pool_close()
+ *
+ * Starts CUDA where it has not started, and one thread with all signals
+ * blocked that answers the daemon. Allocations work at once: the pool grows
+ * by segments of the computation region that the daemon leases to this
+ * process, and gives them back when they are idle or others ask for them. The
+ * parameter region can be mapped with ps_pool_map(). Ranges cannot be inserted
+ * nor the pool sent on (PS_UNSUPPORTED).
+ *
+ * The daemon may be restarted at any time: memory and contents stay, and the
+ * next call that needs the daemon connects again by itself.
+ *
+ * Return: PS_OK; PS_NO_DAEMON naming the sockets tried and the command that
+ * starts one; PS_REFUSED, PS_PERMISSION with the daemon's reason;
+ * PS_OUT_OF_MEMORY when the reservation cannot be granted;
+ * PS_VERSION_MISMATCH; PS_WRONG_GPU; PS_WINDOW_TAKEN; PS_PROTOCOL;
+ * PS_PEER_GONE; PS_TIMED_OUT; PS_FD_LIMIT; PS_NO_DRIVER; PS_HOST_MEMORY;
+ * PS_DRIVER; PS_SYSTEM.
+ */
+PS_API PS_MUST_CHECK enum ps_status
+ps_attach(const struct ps_attach_config *config, struct ps_pool **pool_out);
+
+/**
+ * ps_detach() - leave the daemon's pool
+ * @pool: from ps_attach()
+ *
+ * Waits for the GPU, unmaps everything, gives every lease back and closes the
+ * pool. No other call on this pool may be running or follow. To leave in
+ * spite of live blocks call ps_pool_close().
+ *
+ * Return: PS_OK; PS_BUSY when blocks are still allocated: the detail counts
+ * them and names the first few, and the pool stays open; PS_UNSUPPORTED for a
+ * pool that was not attached; PS_FORKED. When the daemon could not be told
+ * (it is gone) the pool is closed all the same, and PS_OK.
+ */
+PS_API PS_MUST_CHECK enum ps_status ps_detach(struct ps_pool *pool);
+
+/** enum ps_question - what ps_daemon_ask() asks */
+enum ps_question {
+	PS_ASK_STATUS = 1,   /* regions, clients, limits */
+	PS_ASK_DRAIN = 2,    /* take no new client; end when the last left */
+	PS_ASK_SHUTDOWN = 3, /* end now; clients keep what they have mapped */
+	PS_ASK_RELOAD = 4,   /* read the limits again */
+};
+
+/**
+ * ps_daemon_ask() - ask poolswitchd something, without attaching
+ * @socket: as for ps_attach_config_set_socket()
+ * @question: which; all but PS_ASK_STATUS are for the daemon's user and root
+ * @timeout_ms: PS_TIMEOUT_DEFAULT
+ * @json_out: receives a JSON object (docs/daemon.md has its fields); the
+ *            caller frees it with free()
+ *
+ * Uses no GPU.
+ *
+ * Return: PS_OK; PS_NO_DAEMON; PS_PERMISSION; PS_REFUSED; PS_TIMED_OUT;
+ * PS_PEER_GONE; PS_PROTOCOL; PS_VERSION_MISMATCH; PS_INVALID_ARGUMENT;
+ * PS_HOST_MEMORY; PS_SYSTEM.
+ */
+PS_API PS_MUST_CHECK enum ps_status ps_daemon_ask(const char *socket,
+						  enum ps_question question,
+						  int timeout_ms,
+						  char **json_out);
+
+/** struct ps_finding - one thing that poolswitch needs, and whether it is so */
+struct ps_finding {
+	const char *need;   /* "value-waits": a name for programs */
+	bool ok;            /* whether it is met */
+	const char *found;  /* what is there, for people */
+	const char *remedy; /* what to do; "" when ok */
+};
+
+/** What ps_doctor() calls. */
+typedef void (*ps_finding_visit)(void *arg, const struct ps_finding *finding);
+
+/**
+ * ps_doctor() - look at everything that poolswitch needs of this machine
+ * @gpu: as for ps_pool_config_set_gpu()
+ * @visit: called for each finding, in a fixed order; the texts live until it
+ *         returns
+ * @arg: for @visit
+ *
+ * Makes a small segment on the GPU, and frees it. Never fails for what it
+ * looks for: that is a finding.
+ *
+ * Return: PS_OK; PS_INVALID_ARGUMENT; PS_FORKED.
+ */
+PS_API PS_MUST_CHECK enum ps_status
+ps_doctor(const char *gpu, ps_finding_visit visit, void *arg);
+
+/* ------------------------------------------------------------------ */
 /* A pool's properties                                                 */
 
 /**
@@ -408,10 +575,12 @@ PS_API void ps_pool_close(struct ps_pool *pool);
  *        was given
  *
  * Segments that are mapped already stay as they are. On failure some may
- * have been mapped; they stay usable.
+ * have been mapped; they stay usable. Of an attached pool the parameter region
+ * can be mapped so, and what is leased already; 0: to the end of the region.
  *
  * Return: PS_OK; PS_OUT_OF_RANGE; PS_INVALID_ARGUMENT; PS_BAD_SEGMENT;
- * PS_DEVICE_LOST; PS_DRIVER.
+ * PS_DEVICE_LOST; PS_DRIVER; of an attached pool what the daemon's refusal, or
+ * its absence, gives (ps_attach()).
  */
 PS_API PS_MUST_CHECK enum ps_status ps_pool_map(struct ps_pool *pool,
 						uint64_t offset, uint64_t size);
@@ -606,6 +775,9 @@ ps_mem_usable_size(struct ps_pool *pool, const void *ptr, size_t *size_out);
  *            holds; fragmentation may keep the last of them from one block
  * @total_out: receives the bytes of the inserted ranges, aliases counted once
  *
+ * Of an attached pool: the limit that the daemon set, and what live blocks
+ * leave of it. Other clients may have part of that now.
+ *
  * Return: PS_OK; PS_FORKED.
  */
 PS_API PS_MUST_CHECK enum ps_status
@@ -623,7 +795,8 @@ ps_mem_get_info(struct ps_pool *pool, uint64_t *free_out, uint64_t *total_out);
 struct ps_mem_stats {
 	size_t struct_size;     /* set by the caller: sizeof(struct ...) */
 	uint64_t pool;          /* bytes of the whole pool */
-	uint64_t inserted;      /* physical bytes inserted, aliases once */
+	uint64_t inserted;      /* physical bytes inserted, aliases once; of
+				 * an attached pool: leased, less parked */
 	uint64_t mapped;        /* bytes mapped here, physical bytes once */
 	uint64_t reserved;      /* bytes the allocator holds of its owner */
 	uint64_t live;          /* bytes in live blocks */
@@ -666,7 +839,8 @@ ps_mem_get_stats(struct ps_pool *pool, struct ps_mem_stats *stats);
  * @keep: bytes that may stay reserved
  * @released_out: receives the bytes unmapped
  *
- * The ranges stay inserted. Waits for nothing: what a fence still guards
+ * The ranges stay inserted; of an attached pool the segments are given back to
+ * the daemon, parked ones too. Waits for nothing: what a fence still guards
  * stays.
  *
  * Return: PS_OK; PS_FORKED; PS_DRIVER.
