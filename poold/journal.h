@@ -7,16 +7,18 @@
  * so it outlives either; when both are dead there is nothing to remember.
  *
  * It is a table, not a log: each record has two places, each with a number
- * that grows and a checksum. A change is written to the older place, checksum
- * last; a reader takes the newest place that is whole. So a record is always
- * as it was before or as it is after, whenever the writer is killed.
+ * that grows and a checksum. A change is written to the older place, which is
+ * empty until its number is stored, last of all; a reader takes the newer
+ * place. So a record is always as it was before or as it is after, whenever
+ * the writer is killed.
  *
  * Invariants
  *   A record is committed before what it says can be seen outside: a lease
  *   before its GRANT leaves, a free segment after its fence has passed.
  *   A journal of another layout is refused, never read.
- *   A record of which no place is whole is reported as damaged, never as
- *   free: its segment is given to nobody.
+ *   A record with a place that is neither empty nor whole, or with none that
+ *   is whole, is reported as damaged, never as free: its segment is given to
+ *   nobody. A writer that is killed leaves no such place.
  */
 #ifndef POOLD_JOURNAL_H
 #define POOLD_JOURNAL_H
@@ -49,7 +51,7 @@ enum pd_segment_state {
 	PD_PARKED = 4,    /* its client has it mapped and does not use it */
 	PD_REMAKING = 5,  /* to be destroyed and created anew */
 	PD_PARAMETER = 6, /* of the parameter region */
-	PD_DAMAGED = 7,   /* read only: no place of the record is whole */
+	PD_DAMAGED = 7,   /* read only: the record is not whole */
 };
 
 struct pd_segment_record {
@@ -82,8 +84,9 @@ struct pd_client_record {
 
 struct pd_journal;
 
-/* PS_FD_LIMIT, PS_HOST_MEMORY, PS_SYSTEM. All segments: CLEAN or PARAMETER by
- * their place, no user. */
+/* PS_FD_LIMIT, PS_HOST_MEMORY, PS_SYSTEM (no memory for it, here or later: it
+ * is taken at once). All segments: CLEAN or PARAMETER by their place, no user.
+ * pre: segments and clients are at least 1, at most what the protocol has. */
 enum ps_status pd_journal_create(const struct pd_pool_record *pool,
 				 struct pd_journal **journal_out);
 /*

@@ -22,7 +22,7 @@ import time
 # theirs, or the library.
 PACKED = ["tests", "bench", "demo", "examples", "lib", "device"]
 DATA = (".ptx", ".safetensors")  # what programs load from beside them
-CARRIED = ("libcmocka.so", "libjansson.so")
+CARRIED = ("libcmocka.so", "libjansson.so", "libz.so")
 PACK_LIMIT = 40 << 20
 SUITE = "gpu-suite.json"
 # The commit that a packed build was made of.
