@@ -157,6 +157,24 @@ enum ps_status ip_conn_send(struct ip_conn *conn, const struct ip_message *msg)
 	return status;
 }
 
+enum ps_status ip_conn_try_send(struct ip_conn *conn,
+				const struct ip_message *msg)
+{
+	uint8_t bytes[IP_MESSAGE_MAX];
+	enum ps_status status;
+	size_t size = 0;
+	ssize_t sent;
+
+	assert(conn->type == SOCK_SEQPACKET);
+	status = ip_message_encode(msg, bytes, &size);
+	if (status != PS_OK)
+		return status;
+	sent = send_some(conn, msg, bytes, size, true);
+	if (sent < 0)
+		return send_failed(conn, msg);
+	return sent == 0 ? PS_AGAIN : PS_OK;
+}
+
 /* ------------------------------------------------------------------ */
 /* Receiving                                                           */
 
@@ -169,7 +187,6 @@ struct inbox {
 	unsigned int surplus; /* descriptors beyond those; closed */
 	bool lost;            /* the kernel could not give us all */
 	bool cut;             /* a packet was longer than our buffer */
-	bool reset;           /* ECONNRESET was seen */
 };
 
 static void close_fds(struct inbox *in)
@@ -251,29 +268,22 @@ static enum ps_status peer_gone(const struct ip_conn *conn,
 		       (int)conn->peer_pid, in->have);
 }
 
-/* PS_OK: something was read. PS_AGAIN: try again. */
-static enum ps_status receive_once(const struct ip_conn *conn, struct inbox *in,
-				   size_t want, int64_t deadline)
+/* PS_OK: something was read. PS_AGAIN: nothing is there yet. */
+static enum ps_status receive_now(const struct ip_conn *conn, struct inbox *in,
+				  size_t want)
 {
 	ssize_t got = receive_some(conn, in, want);
 
+	/* A seqpacket socket reports a reset before the messages that the
+	 * peer sent ahead of closing. */
+	if (got < 0 && errno == ECONNRESET)
+		got = receive_some(conn, in, want);
 	if (got > 0)
 		return PS_OK;
-	if (got == 0)
+	if (got == 0 || errno == ECONNRESET)
 		return peer_gone(conn, in);
-	if (errno == EAGAIN || errno == EWOULDBLOCK) {
-		enum ps_status status = wait_for(conn, POLLIN, deadline);
-
-		return status == PS_OK ? PS_AGAIN : status;
-	}
-	if (errno == ECONNRESET && !in->reset) {
-		/* A seqpacket socket reports it before the messages that
-		 * the peer sent ahead of closing. */
-		in->reset = true;
+	if (errno == EAGAIN || errno == EWOULDBLOCK)
 		return PS_AGAIN;
-	}
-	if (errno == ECONNRESET)
-		return peer_gone(conn, in);
 	return bs_fail_errno("receiving from pid %d", (int)conn->peer_pid);
 }
 
@@ -291,24 +301,38 @@ static enum ps_status fds_lost(const struct inbox *in)
 		       (uint64_t)limit.rlim_max);
 }
 
+/* What a packet may have suffered. */
+static enum ps_status check_packet(const struct ip_conn *conn,
+				   const struct inbox *in)
+{
+	if (in->lost)
+		return fds_lost(in);
+	if (in->cut)
+		return bs_fail(PS_PROTOCOL,
+			       "pid %d sent a packet longer than the longest "
+			       "message, %u bytes",
+			       (int)conn->peer_pid, IP_MESSAGE_MAX);
+	return PS_OK;
+}
+
 /* Reads until @size bytes are there; a packet comes at once or never. */
 static enum ps_status receive_upto(const struct ip_conn *conn, struct inbox *in,
 				   size_t size, int64_t deadline)
 {
 	enum ps_status status = PS_OK;
 
-	while (in->have < size && (status == PS_OK || status == PS_AGAIN)) {
-		status = receive_once(conn, in, size - in->have, deadline);
+	while (in->have < size && status == PS_OK) {
+		status = receive_now(conn, in, size - in->have);
 		if (status == PS_OK && conn->type == SOCK_SEQPACKET)
 			break;
+		if (status == PS_AGAIN)
+			status = wait_for(conn, POLLIN, deadline);
 	}
 	if (status == PS_TIMED_OUT)
 		return bs_fail(PS_TIMED_OUT,
 			       "pid %d sent %zu bytes of a message in %d ms",
 			       (int)conn->peer_pid, in->have, conn->timeout_ms);
-	if (status == PS_OK && in->lost)
-		return fds_lost(in);
-	return status;
+	return status == PS_OK ? check_packet(conn, in) : status;
 }
 
 static enum ps_status receive_bytes(const struct ip_conn *conn,
@@ -318,15 +342,8 @@ static enum ps_status receive_bytes(const struct ip_conn *conn,
 	struct ip_header header;
 	enum ps_status status;
 
-	if (conn->type == SOCK_SEQPACKET) {
-		status = receive_upto(conn, in, sizeof(in->bytes), deadline);
-		if (status == PS_OK && in->cut)
-			status = bs_fail(PS_PROTOCOL,
-					 "pid %d sent a packet longer than the "
-					 "longest message, %u bytes",
-					 (int)conn->peer_pid, IP_MESSAGE_MAX);
-		return status;
-	}
+	if (conn->type == SOCK_SEQPACKET)
+		return receive_upto(conn, in, sizeof(in->bytes), deadline);
 	/* Never more than the message: what follows is the caller's. */
 	status = receive_upto(conn, in, IP_HEADER_BYTES, deadline);
 	if (status == PS_OK)
@@ -353,26 +370,54 @@ static enum ps_status check_fds(const struct inbox *in, unsigned int from)
 	return status;
 }
 
-enum ps_status ip_conn_receive(struct ip_conn *conn, struct ip_message *msg_out)
+/* Makes a message of what came; closes the descriptors when it is none. */
+static enum ps_status take_message(const struct ip_conn *conn, struct inbox *in,
+				   struct ip_message *msg_out)
 {
 	struct ip_message msg;
+	enum ps_status status;
+
+	status = ip_message_decode(in->bytes, in->have, conn->peer, &msg);
+	if (status == PS_OK)
+		status = check_fds(in, conn->peer);
+	if (status != PS_OK) {
+		close_fds(in);
+		return status;
+	}
+	memcpy(msg.fds, in->fds, sizeof(in->fds));
+	msg.fd_count = in->fd_count;
+	*msg_out = msg;
+	return PS_OK;
+}
+
+enum ps_status ip_conn_receive(struct ip_conn *conn, struct ip_message *msg_out)
+{
 	enum ps_status status;
 	struct inbox in;
 
 	memset(&in, 0, sizeof(in));
 	status = receive_bytes(conn, &in);
 	if (status == PS_OK)
-		status = ip_message_decode(in.bytes, in.have, conn->peer, &msg);
+		return take_message(conn, &in, msg_out);
+	close_fds(&in);
+	return status;
+}
+
+enum ps_status ip_conn_try_receive(struct ip_conn *conn,
+				   struct ip_message *msg_out)
+{
+	enum ps_status status;
+	struct inbox in;
+
+	assert(conn->type == SOCK_SEQPACKET);
+	memset(&in, 0, sizeof(in));
+	status = receive_now(conn, &in, sizeof(in.bytes));
 	if (status == PS_OK)
-		status = check_fds(&in, conn->peer);
-	if (status != PS_OK) {
-		close_fds(&in);
-		return status;
-	}
-	memcpy(msg.fds, in.fds, sizeof(in.fds));
-	msg.fd_count = in.fd_count;
-	*msg_out = msg;
-	return PS_OK;
+		status = check_packet(conn, &in);
+	if (status == PS_OK)
+		return take_message(conn, &in, msg_out);
+	close_fds(&in);
+	return status;
 }
 
 /* ------------------------------------------------------------------ */
@@ -431,6 +476,23 @@ static enum ps_status check_peer(const struct ip_conn *conn, unsigned int flags)
 		       (unsigned int)own);
 }
 
+static unsigned int other_side(enum ip_side self)
+{
+	switch (self) {
+	case IP_SENDER:
+		return IP_RECEIVER;
+	case IP_RECEIVER:
+		return IP_SENDER;
+	case IP_CLIENT:
+		return IP_DAEMON;
+	case IP_DAEMON:
+		return IP_CLIENT;
+	case IP_HALF:
+		return IP_HALF;
+	}
+	return 0;
+}
+
 enum ps_status ip_conn_init(struct ip_conn *conn, int fd, enum ip_side self,
 			    unsigned int flags, int timeout_ms)
 {
@@ -452,7 +514,7 @@ enum ps_status ip_conn_init(struct ip_conn *conn, int fd, enum ip_side self,
 	memset(conn, 0, sizeof(*conn));
 	conn->fd = fd;
 	conn->type = type;
-	conn->peer = self == IP_SENDER ? IP_RECEIVER : IP_SENDER;
+	conn->peer = other_side(self);
 	conn->timeout_ms = timeout_ms < 0 ? IP_TIMEOUT_DEFAULT_MS : timeout_ms;
 	conn->minor = IP_MINOR_HIGH;
 	conn->peer_pid = peer.pid;

@@ -58,6 +58,16 @@ enum ps_status ip_conn_send(struct ip_conn *conn, const struct ip_message *msg);
 enum ps_status ip_conn_receive(struct ip_conn *conn,
 			       struct ip_message *msg_out);
 
+/*
+ * The same without waiting, for who has many connections and one thread; for
+ * SOCK_SEQPACKET only, where a message goes whole or not at all. PS_AGAIN:
+ * the socket is full, or nothing is there; no text is kept then.
+ */
+enum ps_status ip_conn_try_send(struct ip_conn *conn,
+				const struct ip_message *msg);
+enum ps_status ip_conn_try_receive(struct ip_conn *conn,
+				   struct ip_message *msg_out);
+
 /* How many more descriptors this process may open now (RLIMIT_NOFILE less
  * what is open), and the limit itself. */
 enum ps_status ip_fd_room(uint64_t *room_out, uint64_t *limit_out);

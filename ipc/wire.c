@@ -6,9 +6,8 @@
  * and one that says which values they may have, so that the encoder cannot
  * write what the decoder would not read.
  */
-#include "ipc/wire.h"
+#include "ipc/wire_fields.h"
 
-#include "base/arith.h"
 #include "base/status.h"
 
 #include <assert.h>
@@ -20,24 +19,60 @@
 /* What a newer minor version may append to a message that is fixed here. */
 #define GROWTH 64u
 #define REFUSE_FIXED 8u
+#define DENY_FIXED 12u
+#define LIST_FIXED 12u
+#define LIST_BYTES (4 * IP_LIST_MAX)
+#define PIECE_FIXED 8u
 
-_Static_assert(REFUSE_FIXED + IP_TEXT_MAX + GROWTH <= IP_PAYLOAD_MAX,
-	       "the longest payload");
+_Static_assert(LIST_FIXED + LIST_BYTES + GROWTH <= IP_PAYLOAD_MAX,
+	       "the longest list");
+_Static_assert(DENY_FIXED + IP_TEXT_MAX + GROWTH <= IP_PAYLOAD_MAX,
+	       "the longest text");
+
+#define ANYBODY (IP_SENDER | IP_RECEIVER | IP_CLIENT | IP_DAEMON | IP_HALF)
 
 static const struct ip_rule rules[] = {
-#define RULE(type, from, fds, bytes, most)                                     \
+#define RULE(type, from, since, fds_min, fds_max, bytes, most)                 \
 	{                                                                      \
-#type, IP_##type, fds, bytes, most, from                       \
+#type, IP_##type, since, fds_min, fds_max, bytes, most,        \
+			(most) + GROWTH, from                                  \
 	}
-	/* who says it, descriptors, payload bytes: at minor 0, at most */
-	RULE(HELLO, IP_RECEIVER, 0, 60, 60 + GROWTH),
-	RULE(OFFER, IP_SENDER, 0, 180, 180 + GROWTH),
-	RULE(REFUSE, IP_SENDER | IP_RECEIVER, 0, REFUSE_FIXED,
-	     REFUSE_FIXED + IP_TEXT_MAX + GROWTH),
-	RULE(ACCEPT, IP_RECEIVER, 0, 16, 16 + GROWTH),
-	RULE(SEGMENTS, IP_SENDER, IP_MESSAGE_FDS, 12, 12 + GROWTH),
-	RULE(GOT, IP_RECEIVER, 0, 8, 8 + GROWTH),
-	RULE(DONE, IP_RECEIVER, 0, 4, 4 + GROWTH),
+	/* who says it, first minor, descriptors, payload bytes: at least and
+	 * at most, in all minors that are known here */
+	RULE(HELLO, IP_RECEIVER, 0, 0, 0, 60, 60),
+	RULE(OFFER, IP_SENDER, 0, 0, 0, 180, 180),
+	RULE(REFUSE, ANYBODY, 0, 0, 0, REFUSE_FIXED,
+	     REFUSE_FIXED + IP_TEXT_MAX),
+	RULE(ACCEPT, IP_RECEIVER, 0, 0, 0, 16, 16),
+	RULE(SEGMENTS, IP_SENDER, 0, 0, IP_MESSAGE_FDS, 12, 12),
+	RULE(GOT, IP_RECEIVER, 0, 0, 0, 8, 8),
+	RULE(DONE, IP_RECEIVER, 0, 0, 0, 4, 4),
+
+	RULE(ATTACH, IP_CLIENT, 1, 0, 1, 112, 116),
+	RULE(TAKE, IP_CLIENT, 1, 0, 0, 16, 16),
+	RULE(GIVE, IP_CLIENT, 1, 0, 0, LIST_FIXED, LIST_FIXED + LIST_BYTES),
+	RULE(NEED, IP_CLIENT, 1, 0, 0, 12, 12),
+	RULE(LEAVE, IP_CLIENT, 1, 0, 0, 4, 4),
+	RULE(ASK, IP_CLIENT, 1, 0, 0, 8, 8),
+	RULE(WELCOME, IP_DAEMON, 1, 1, 1, 152, 152),
+	RULE(HELD, IP_DAEMON, 1, 0, 0, LIST_FIXED, LIST_FIXED + LIST_BYTES),
+	RULE(GRANT, IP_DAEMON, 1, 0, IP_LIST_MAX, LIST_FIXED,
+	     LIST_FIXED + LIST_BYTES),
+	RULE(DID, IP_DAEMON, 1, 0, 0, 4, 4),
+	RULE(PART, IP_DAEMON, 1, 0, IP_LIST_MAX, 16, 16),
+	RULE(DENY, IP_DAEMON, 1, 0, 0, DENY_FIXED, DENY_FIXED + IP_TEXT_MAX),
+	RULE(ANSWER, IP_DAEMON, 1, 1, 1, 8, 8),
+	RULE(RECALL, IP_DAEMON, 1, 0, 0, 12, 12),
+	RULE(POLL, IP_DAEMON, 1, 0, 0, 4, 4),
+	RULE(LOST, IP_DAEMON, 1, 0, 0, 4, 4),
+	RULE(RECALLED, IP_CLIENT, 1, 0, 0, LIST_FIXED, LIST_FIXED + LIST_BYTES),
+	RULE(POLLED, IP_CLIENT, 1, 0, 0, 32, 32),
+
+	RULE(BEGIN, IP_HALF, 1, 3, 3, 12, 12),
+	RULE(PIECE, IP_HALF, 1, 0, IP_LIST_MAX, PIECE_FIXED,
+	     PIECE_FIXED + LIST_BYTES),
+	RULE(DROP, IP_HALF, 1, 0, 0, PIECE_FIXED, PIECE_FIXED + LIST_BYTES),
+	RULE(NOTE, IP_HALF, 1, 0, 0, 8, 8),
 #undef RULE
 };
 
@@ -72,111 +107,43 @@ bool ip_minor_agree(struct ip_minors own, struct ip_minors peer,
 /* ------------------------------------------------------------------ */
 /* Fields                                                              */
 
-/* A place in a message that is read or written. */
-struct cursor {
-	uint8_t *bytes;
-	size_t size;
-	size_t at;
-	bool writing;
-};
-
-static void field_uint(struct cursor *c, size_t bytes, uint64_t *value)
-{
-	uint64_t got = 0;
-
-	assert(c->size - c->at >= bytes);
-	for (size_t i = 0; i < bytes; i++) {
-		if (c->writing)
-			c->bytes[c->at + i] = (uint8_t)(*value >> (8 * i));
-		else
-			got |= (uint64_t)c->bytes[c->at + i] << (8 * i);
-	}
-	if (!c->writing)
-		*value = got;
-	c->at += bytes;
-}
-
-static void field_u16(struct cursor *c, uint16_t *value)
-{
-	uint64_t wide = *value;
-
-	field_uint(c, 2, &wide);
-	*value = (uint16_t)wide;
-}
-
-static void field_u32(struct cursor *c, uint32_t *value)
-{
-	uint64_t wide = *value;
-
-	field_uint(c, 4, &wide);
-	*value = (uint32_t)wide;
-}
-
-static void field_u64(struct cursor *c, uint64_t *value)
-{
-	field_uint(c, 8, value);
-}
-
-static void field_bytes(struct cursor *c, void *data, size_t bytes)
-{
-	assert(c->size - c->at >= bytes);
-	if (c->writing)
-		memcpy(c->bytes + c->at, data, bytes);
-	else
-		memcpy(data, c->bytes + c->at, bytes);
-	c->at += bytes;
-}
-
-static void header_fields(struct cursor *c, uint32_t *magic, uint16_t *major,
+static void header_fields(struct ip_cursor *c, uint32_t *magic, uint16_t *major,
 			  struct ip_header *header)
 {
-	field_u32(c, magic);
-	field_u16(c, major);
-	field_u16(c, &header->minor);
-	field_u16(c, &header->type);
-	field_u16(c, &header->fd_count);
-	field_u32(c, &header->bytes);
+	ip_field_u32(c, magic);
+	ip_field_u16(c, major);
+	ip_field_u16(c, &header->minor);
+	ip_field_u16(c, &header->type);
+	ip_field_u16(c, &header->fd_count);
+	ip_field_u32(c, &header->bytes);
 }
 
-static void hello_fields(struct cursor *c, struct ip_hello *hello)
+static void hello_fields(struct ip_cursor *c, struct ip_hello *hello)
 {
-	field_u16(c, &hello->minor_low);
-	field_u16(c, &hello->modes);
-	field_u32(c, &hello->fds_at_once);
-	field_u32(c, &hello->fds_in_all);
-	field_bytes(c, hello->gpu, sizeof(hello->gpu));
+	ip_field_u16(c, &hello->minor_low);
+	ip_field_u16(c, &hello->modes);
+	ip_field_u32(c, &hello->fds_at_once);
+	ip_field_u32(c, &hello->fds_in_all);
+	ip_field_bytes(c, hello->gpu, sizeof(hello->gpu));
 }
 
-static void offer_fields(struct cursor *c, struct ip_offer *offer)
+static void offer_fields(struct ip_cursor *c, struct ip_offer *offer)
 {
-	field_bytes(c, offer->pool_id, sizeof(offer->pool_id));
-	field_bytes(c, offer->gpu, sizeof(offer->gpu));
-	field_u32(c, &offer->mode);
-	field_u32(c, &offer->parameter_write);
-	field_u64(c, &offer->window_base);
-	field_u64(c, &offer->window_bytes);
-	field_u64(c, &offer->segment_bytes);
-	field_u64(c, &offer->parameter_bytes);
-	field_u32(c, &offer->segment_count);
-	field_u32(c, &offer->first);
-	field_u32(c, &offer->count);
-	field_bytes(c, offer->handle, sizeof(offer->handle));
+	ip_field_bytes(c, offer->pool_id, sizeof(offer->pool_id));
+	ip_field_bytes(c, offer->gpu, sizeof(offer->gpu));
+	ip_field_u32(c, &offer->mode);
+	ip_field_u32(c, &offer->parameter_write);
+	ip_field_u64(c, &offer->window_base);
+	ip_field_u64(c, &offer->window_bytes);
+	ip_field_u64(c, &offer->segment_bytes);
+	ip_field_u64(c, &offer->parameter_bytes);
+	ip_field_u32(c, &offer->segment_count);
+	ip_field_u32(c, &offer->first);
+	ip_field_u32(c, &offer->count);
+	ip_field_bytes(c, offer->handle, sizeof(offer->handle));
 }
 
-/* The only message whose length says something: the text's. */
-static void refuse_fields(struct cursor *c, struct ip_refuse *refuse,
-			  uint32_t *text_bytes)
-{
-	*text_bytes = (uint32_t)strlen(refuse->text);
-	field_u32(c, &refuse->status);
-	field_u32(c, text_bytes);
-	if (*text_bytes > IP_TEXT_MAX || *text_bytes > c->size - c->at)
-		return; /* the caller finds it */
-	field_bytes(c, refuse->text, *text_bytes);
-}
-
-static void body_fields(struct cursor *c, struct ip_message *msg,
-			uint32_t *text_bytes)
+static void body_fields(struct ip_cursor *c, struct ip_message *msg)
 {
 	switch ((enum ip_type)msg->type) {
 	case IP_HELLO:
@@ -186,80 +153,32 @@ static void body_fields(struct cursor *c, struct ip_message *msg,
 		offer_fields(c, &msg->body.offer);
 		break;
 	case IP_REFUSE:
-		refuse_fields(c, &msg->body.refuse, text_bytes);
+		ip_field_u32(c, &msg->body.refuse.status);
+		ip_field_text(c, msg->body.refuse.text);
 		break;
 	case IP_ACCEPT:
-		field_bytes(c, msg->body.accept.pool_id, IP_POOL_ID_BYTES);
+		ip_field_bytes(c, msg->body.accept.pool_id, IP_POOL_ID_BYTES);
 		break;
 	case IP_SEGMENTS:
-		field_u32(c, &msg->body.segments.first);
-		field_u32(c, &msg->body.segments.count);
-		field_u32(c, &msg->body.segments.write);
+		ip_field_u32(c, &msg->body.segments.first);
+		ip_field_u32(c, &msg->body.segments.count);
+		ip_field_u32(c, &msg->body.segments.write);
 		break;
 	case IP_GOT:
-		field_u32(c, &msg->body.got.first);
-		field_u32(c, &msg->body.got.count);
+		ip_field_u32(c, &msg->body.got.first);
+		ip_field_u32(c, &msg->body.got.count);
 		break;
 	case IP_DONE:
-		field_u32(c, &msg->body.done.count);
+		ip_field_u32(c, &msg->body.done.count);
 		break;
 	default:
+		ip_daemon_fields(c, msg);
 		break;
 	}
 }
 
 /* ------------------------------------------------------------------ */
 /* What the fields may be                                              */
-
-static enum ps_status check_range(uint16_t type, const char *field,
-				  uint64_t value, uint64_t low, uint64_t high)
-{
-	if (value >= low && value <= high)
-		return PS_OK;
-	return bs_fail(PS_PROTOCOL,
-		       "%s: %s is %" PRIu64 ", must be %" PRIu64 " to %" PRIu64,
-		       ip_type_name(type), field, value, low, high);
-}
-
-static bool is_printable(char c)
-{
-	return c >= 0x20 && c <= 0x7e;
-}
-
-static enum ps_status check_text(uint16_t type, const char *field,
-				 const char *text, size_t bytes)
-{
-	for (size_t i = 0; i < bytes; i++) {
-		if (is_printable(text[i]))
-			continue;
-		return bs_fail(PS_PROTOCOL,
-			       "%s: byte %zu of %s is 0x%02x, must be printable"
-			       " ASCII",
-			       ip_type_name(type), i, field,
-			       (unsigned int)(uint8_t)text[i]);
-	}
-	return PS_OK;
-}
-
-/* A field of fixed size: the text, then zeros, one at least. */
-static enum ps_status check_gpu(uint16_t type, const char gpu[IP_GPU_BYTES])
-{
-	size_t used = strnlen(gpu, IP_GPU_BYTES);
-
-	if (used == IP_GPU_BYTES)
-		return bs_fail(PS_PROTOCOL,
-			       "%s: gpu has no end within %u bytes",
-			       ip_type_name(type), IP_GPU_BYTES);
-	for (size_t i = used; i < IP_GPU_BYTES; i++) {
-		if (gpu[i] != 0)
-			return bs_fail(PS_PROTOCOL,
-				       "%s: byte %zu of gpu is 0x%02x, must be "
-				       "0 behind the text",
-				       ip_type_name(type), i,
-				       (unsigned int)(uint8_t)gpu[i]);
-	}
-	return check_text(type, "gpu", gpu, used);
-}
 
 static enum ps_status check_hello(const struct ip_hello *hello, uint16_t minor)
 {
@@ -268,17 +187,20 @@ static enum ps_status check_hello(const struct ip_hello *hello, uint16_t minor)
 
 	if (minor > IP_MINOR_HIGH)
 		modes = UINT16_MAX; /* it may know more than we do */
-	status = check_range(IP_HELLO, "minor_low", hello->minor_low, 0, minor);
+	status = ip_check_range(IP_HELLO, "minor_low", hello->minor_low, 0,
+				minor);
 	if (status == PS_OK)
-		status = check_range(IP_HELLO, "modes", hello->modes, 1, modes);
+		status = ip_check_range(IP_HELLO, "modes", hello->modes, 1,
+					modes);
 	if (status == PS_OK)
-		status = check_range(IP_HELLO, "fds_at_once",
-				     hello->fds_at_once, 1, IP_MESSAGE_FDS);
+		status = ip_check_range(IP_HELLO, "fds_at_once",
+					hello->fds_at_once, 1, IP_MESSAGE_FDS);
 	if (status == PS_OK)
-		status = check_range(IP_HELLO, "fds_in_all", hello->fds_in_all,
-				     1, IP_SEGMENTS_MAX);
+		status = ip_check_range(IP_HELLO, "fds_in_all",
+					hello->fds_in_all, 1, IP_SEGMENTS_MAX);
 	if (status == PS_OK)
-		status = check_gpu(IP_HELLO, hello->gpu);
+		status = ip_check_padded(IP_HELLO, "gpu", hello->gpu,
+					 IP_GPU_BYTES);
 	return status;
 }
 
@@ -286,41 +208,18 @@ static enum ps_status check_offer(const struct ip_offer *offer)
 {
 	enum ps_status status;
 
-	status = check_range(IP_OFFER, "mode", offer->mode, PS_SHARE_VMM,
-			     PS_SHARE_LEGACY_IPC);
+	status = ip_check_range(IP_OFFER, "mode", offer->mode, PS_SHARE_VMM,
+				PS_SHARE_LEGACY_IPC);
 	if (status == PS_OK)
-		status = check_range(IP_OFFER, "parameter_write",
-				     offer->parameter_write, 0, 1);
+		status = ip_check_range(IP_OFFER, "parameter_write",
+					offer->parameter_write, 0, 1);
 	if (status == PS_OK)
-		status = check_range(IP_OFFER, "segment_count",
-				     offer->segment_count, 1, IP_SEGMENTS_MAX);
+		status = ip_check_range(IP_OFFER, "segment_count",
+					offer->segment_count, 1,
+					IP_SEGMENTS_MAX);
 	if (status == PS_OK)
-		status = check_gpu(IP_OFFER, offer->gpu);
-	return status;
-}
-
-static enum ps_status check_refuse(const struct ip_refuse *refuse,
-				   uint16_t minor)
-{
-	uint64_t most = minor > IP_MINOR_HIGH ? UINT32_MAX : PS_AGAIN;
-	enum ps_status status;
-
-	status = check_range(IP_REFUSE, "status", refuse->status, 1, most);
-	if (status == PS_OK)
-		status = check_text(IP_REFUSE, "text", refuse->text,
-				    strnlen(refuse->text, IP_TEXT_MAX));
-	return status;
-}
-
-static enum ps_status check_run(uint16_t type, uint64_t first, uint64_t count,
-				uint64_t most)
-{
-	enum ps_status status;
-
-	status = check_range(type, "count", count, 1, most);
-	if (status == PS_OK)
-		status = check_range(type, "first", first, 0,
-				     IP_SEGMENTS_MAX - count);
+		status = ip_check_padded(IP_OFFER, "gpu", offer->gpu,
+					 IP_GPU_BYTES);
 	return status;
 }
 
@@ -329,14 +228,14 @@ static enum ps_status check_segments(const struct ip_segments *segments,
 {
 	enum ps_status status;
 
-	status = check_run(IP_SEGMENTS, segments->first, segments->count,
-			   IP_MESSAGE_FDS);
+	status = ip_check_run(IP_SEGMENTS, segments->first, segments->count,
+			      IP_MESSAGE_FDS);
 	if (status == PS_OK)
-		status = check_range(IP_SEGMENTS, "write", segments->write, 0,
-				     1);
+		status = ip_check_range(IP_SEGMENTS, "write", segments->write,
+					0, 1);
 	if (status == PS_OK)
-		status = check_range(IP_SEGMENTS, "fd count", fd_count,
-				     segments->count, segments->count);
+		status = ip_check_range(IP_SEGMENTS, "fd count", fd_count,
+					segments->count, segments->count);
 	return status;
 }
 
@@ -349,34 +248,71 @@ static enum ps_status check_body(const struct ip_message *msg,
 	case IP_OFFER:
 		return check_offer(&msg->body.offer);
 	case IP_REFUSE:
-		return check_refuse(&msg->body.refuse, msg->minor);
+		return ip_check_reason(msg, msg->body.refuse.status,
+				       msg->body.refuse.text);
 	case IP_ACCEPT:
 		return PS_OK; /* any id may be said; who gave it compares */
 	case IP_SEGMENTS:
 		return check_segments(&msg->body.segments, fd_count);
 	case IP_GOT:
-		return check_run(IP_GOT, msg->body.got.first,
-				 msg->body.got.count, IP_MESSAGE_FDS);
+		return ip_check_run(IP_GOT, msg->body.got.first,
+				    msg->body.got.count, IP_MESSAGE_FDS);
 	case IP_DONE:
-		return check_range(IP_DONE, "count", msg->body.done.count, 0,
-				   IP_SEGMENTS_MAX);
+		return ip_check_range(IP_DONE, "count", msg->body.done.count, 0,
+				      IP_SEGMENTS_MAX);
 	default:
-		break;
+		return ip_daemon_check(msg, fd_count);
 	}
-	return bs_fail(PS_PROTOCOL, "message type %u is unknown", msg->type);
 }
 
 /* ------------------------------------------------------------------ */
 /* Headers                                                             */
 
+static const char *side_name(unsigned int from)
+{
+	switch ((enum ip_side)from) {
+	case IP_SENDER:
+		return "sender";
+	case IP_RECEIVER:
+		return "receiver";
+	case IP_CLIENT:
+		return "client";
+	case IP_DAEMON:
+		return "daemon";
+	case IP_HALF:
+		return "keeper or agent";
+	}
+	return "several";
+}
+
+/* What a message has besides its body. */
+static enum ps_status check_frame(const struct ip_rule *rule, uint16_t minor,
+				  unsigned int fd_count)
+{
+	enum ps_status status;
+
+	status = ip_check_range(rule->type, "minor version", minor, rule->since,
+				UINT16_MAX);
+	if (status == PS_OK)
+		status = ip_check_range(rule->type, "fd count", fd_count,
+					rule->fds_min, rule->fds_max);
+	return status;
+}
+
+/* The exact length shows when the fields have been read. */
 static enum ps_status check_length(const struct ip_rule *rule,
 				   const struct ip_header *header)
 {
-	/* A text has a length of its own; a newer minor may have appended. */
-	bool fixed = rule->type != IP_REFUSE && header->minor <= IP_MINOR_HIGH;
+	bool known = header->minor <= IP_MINOR_HIGH;
 
-	return check_range(rule->type, "length", header->bytes, rule->bytes_min,
-			   fixed ? rule->bytes_min : rule->bytes_max);
+	return ip_check_range(rule->type, "length", header->bytes,
+			      rule->bytes_min,
+			      known ? rule->bytes_known : rule->bytes_max);
+}
+
+static enum ps_status unknown_type(uint16_t type)
+{
+	return bs_fail(PS_PROTOCOL, "message type %u is unknown", type);
 }
 
 static enum ps_status check_version(uint32_t magic, uint16_t major,
@@ -401,7 +337,7 @@ enum ps_status ip_header_decode(const uint8_t bytes[IP_HEADER_BYTES],
 				unsigned int from, struct ip_header *header_out)
 {
 	uint8_t copy[IP_HEADER_BYTES];
-	struct cursor c = { copy, sizeof(copy), 0, false };
+	struct ip_cursor c = { .bytes = copy, .size = sizeof(copy) };
 	struct ip_header header;
 	const struct ip_rule *rule;
 	enum ps_status status;
@@ -416,15 +352,12 @@ enum ps_status ip_header_decode(const uint8_t bytes[IP_HEADER_BYTES],
 		return status;
 	rule = ip_rule_find(header.type);
 	if (!rule)
-		return bs_fail(PS_PROTOCOL,
-			       "message type is %u, must be %u to %u",
-			       header.type, IP_HELLO, IP_DONE);
+		return unknown_type(header.type);
 	if (!(rule->from & from))
 		return bs_fail(PS_PROTOCOL,
 			       "%s: comes from the wrong side (%s)", rule->name,
-			       from & IP_SENDER ? "sender" : "receiver");
-	status = check_range(rule->type, "fd count", header.fd_count, 0,
-			     rule->fds_max);
+			       side_name(from));
+	status = check_frame(rule, header.minor, header.fd_count);
 	if (status == PS_OK)
 		status = check_length(rule, &header);
 	if (status == PS_OK)
@@ -435,38 +368,24 @@ enum ps_status ip_header_decode(const uint8_t bytes[IP_HEADER_BYTES],
 /* ------------------------------------------------------------------ */
 /* Messages                                                            */
 
-/* @room: what the payload has for the text. */
-static enum ps_status check_text_length(const struct ip_refuse *refuse,
-					uint16_t minor, size_t room,
-					uint32_t text_bytes)
-{
-	size_t used = strlen(refuse->text);
-	enum ps_status status;
-
-	status = check_range(IP_REFUSE, "text length", text_bytes, 0,
-			     IP_TEXT_MAX);
-	if (status == PS_OK)
-		status = check_range(IP_REFUSE, "text length", text_bytes,
-				     minor > IP_MINOR_HIGH ? 0 : room, room);
-	if (status == PS_OK && used != text_bytes)
-		status = bs_fail(PS_PROTOCOL,
-				 "REFUSE: byte %zu of text is 0x00, must be "
-				 "printable ASCII",
-				 used);
-	return status;
-}
-
 static enum ps_status decode_body(uint8_t *payload, size_t size,
 				  unsigned int fd_count, struct ip_message *msg)
 {
-	struct cursor c = { payload, size, 0, false };
-	enum ps_status status = PS_OK;
-	uint32_t text_bytes = 0;
+	struct ip_cursor c = {
+		.bytes = payload,
+		.size = size,
+		.type = msg->type,
+		.minor = msg->minor,
+	};
+	enum ps_status status;
 
-	body_fields(&c, msg, &text_bytes);
-	if (msg->type == IP_REFUSE)
-		status = check_text_length(&msg->body.refuse, msg->minor,
-					   size - REFUSE_FIXED, text_bytes);
+	body_fields(&c, msg);
+	status = c.status;
+	/* A newer minor may have appended what we do not know. */
+	if (status == PS_OK)
+		status = ip_check_range(
+			msg->type, "length", size, c.at,
+			msg->minor > IP_MINOR_HIGH ? IP_PAYLOAD_MAX : c.at);
 	if (status == PS_OK)
 		status = check_body(msg, fd_count);
 	return status;
@@ -501,20 +420,14 @@ enum ps_status ip_message_decode(const uint8_t *bytes, size_t size,
 	return status;
 }
 
-/* What the decoder cannot meet, or checks before there is a message. */
 static enum ps_status check_own(const struct ip_message *msg)
 {
 	const struct ip_rule *rule = ip_rule_find(msg->type);
-	enum ps_status status = PS_OK;
+	enum ps_status status;
 
-	if (msg->type == IP_REFUSE)
-		status = check_range(
-			IP_REFUSE, "text length",
-			strnlen(msg->body.refuse.text, IP_TEXT_MAX + 1), 0,
-			IP_TEXT_MAX);
-	if (status == PS_OK && rule)
-		status = check_range(msg->type, "fd count", msg->fd_count, 0,
-				     rule->fds_max);
+	if (!rule)
+		return unknown_type(msg->type);
+	status = check_frame(rule, msg->minor, msg->fd_count);
 	if (status == PS_OK)
 		status = check_body(msg, msg->fd_count);
 	return status;
@@ -524,16 +437,22 @@ enum ps_status ip_message_encode(const struct ip_message *msg,
 				 uint8_t bytes_out[IP_MESSAGE_MAX],
 				 size_t *size_out)
 {
-	struct cursor c = { bytes_out, IP_MESSAGE_MAX, IP_HEADER_BYTES, true };
+	struct ip_cursor c = {
+		.bytes = bytes_out,
+		.size = IP_MESSAGE_MAX,
+		.at = IP_HEADER_BYTES,
+		.writing = true,
+		.type = msg->type,
+		.minor = msg->minor,
+	};
 	struct ip_message copy = *msg;
 	struct ip_header header;
 	uint32_t magic = IP_MAGIC;
 	uint16_t major = IP_MAJOR;
-	uint32_t text_bytes = 0;
 
 	if (check_own(msg) != PS_OK)
 		return PS_INVALID_ARGUMENT; /* the text is there */
-	body_fields(&c, &copy, &text_bytes);
+	body_fields(&c, &copy);
 	header.minor = msg->minor;
 	header.type = msg->type;
 	header.fd_count = (uint16_t)msg->fd_count;
@@ -570,15 +489,27 @@ int ip_message_take_fd(struct ip_message *msg, unsigned int index)
 	return fd;
 }
 
+/* A text that every peer takes. */
+static void set_text(char text_out[IP_TEXT_MAX + 1], const char *text)
+{
+	snprintf(text_out, IP_TEXT_MAX + 1, "%s", text);
+	for (char *c = text_out; *c; c++) {
+		if (!ip_is_printable(*c))
+			*c = '?';
+	}
+}
+
 void ip_refuse_set(struct ip_message *msg, enum ps_status status,
 		   const char *text)
 {
-	struct ip_refuse *refuse = &msg->body.refuse;
+	msg->body.refuse.status = (uint32_t)status;
+	set_text(msg->body.refuse.text, text);
+}
 
-	refuse->status = (uint32_t)status;
-	snprintf(refuse->text, sizeof(refuse->text), "%s", text);
-	for (char *c = refuse->text; *c; c++) {
-		if (!is_printable(*c))
-			*c = '?';
-	}
+void ip_deny_set(struct ip_message *msg, uint32_t seq, enum ps_status status,
+		 const char *text)
+{
+	msg->body.deny.seq = seq;
+	msg->body.deny.status = (uint32_t)status;
+	set_text(msg->body.deny.text, text);
 }

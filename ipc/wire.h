@@ -87,10 +87,13 @@ enum ip_side {
 struct ip_rule {
 	const char *name;
 	uint16_t type;
+	uint16_t since; /* the first minor that has it */
+	uint16_t fds_min;
 	uint16_t fds_max;
-	uint32_t bytes_min; /* payload at minor 0 */
-	uint32_t bytes_max; /* payload, also of newer minors */
-	unsigned int from;  /* of enum ip_side */
+	uint32_t bytes_min;   /* payload */
+	uint32_t bytes_known; /* at most, of the minors that are known here */
+	uint32_t bytes_max;   /* also of newer ones */
+	unsigned int from;    /* of enum ip_side */
 };
 
 /* NULL: no such type. */
@@ -239,10 +242,14 @@ enum ps_status ip_message_encode(const struct ip_message *msg,
  * printed becomes '?'. */
 void ip_refuse_set(struct ip_message *msg, enum ps_status status,
 		   const char *text);
+/* The same for DENY. */
+void ip_deny_set(struct ip_message *msg, uint32_t seq, enum ps_status status,
+		 const char *text);
 
 /*
  * Whether the layout in an offer makes sense: sizes, counts, addresses and
- * what depends on the mode. PS_PROTOCOL with field, value and limit.
+ * what depends on the mode. PS_PROTOCOL with field, value and limit. The
+ * decoder does not look; at WELCOME's layout it does.
  */
 enum ps_status ip_offer_check(const struct ip_offer *offer);
 

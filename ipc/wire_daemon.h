@@ -32,11 +32,13 @@
 
 /* Daemon messages exist from minor 1 on. Minor 2 appended ATTACH's contexts. */
 #define IP_MINOR_DAEMON 1u
+#define IP_MINOR_CONTEXTS 2u
 
 #define IP_TOKEN_BYTES 16u
 #define IP_NAME_BYTES 64u /* a client's name, filled up with zeros */
 #define IP_LIST_MAX 253u  /* segments in a list, and descriptors with it */
 #define IP_CLIENTS_MAX 4096u
+#define IP_CONTEXTS_MAX 1024u
 
 enum ip_attach_flags {
 	IP_ATTACH_WRITE = 1u << 0, /* wants parameters writable */
@@ -50,7 +52,7 @@ struct ip_attach {
 	uint16_t minor_low;            /* the lowest minor it knows */
 	uint16_t flags;                /* of enum ip_attach_flags */
 	uint64_t id;                   /* 0: a new client; else it resumes */
-	uint8_t token[IP_TOKEN_BYTES]; /* with id: what WELCOME gave */
+	uint8_t token[IP_TOKEN_BYTES]; /* what WELCOME gave; zeros if id is 0 */
 	uint64_t reservation;          /* bytes guaranteed; 0: none */
 	uint64_t limit;                /* bytes at most; 0: the daemon's */
 	char name[IP_NAME_BYTES];      /* printable; "" is allowed */
@@ -104,7 +106,7 @@ enum ip_list_flags {
  * GRANT, HELD, GIVE, RECALLED. No segment twice. GRANT: the descriptors of
  * those without IP_SEGMENT_PARKED travel with it, in order. HELD: what the
  * journal says that the client has; no descriptors; count may be 0. GIVE:
- * count at least 1; without IP_LIST_PARKED the client has fenced and unmapped
+ * count at least 1, as in GRANT; without IP_LIST_PARKED the client has fenced and unmapped
  * them. RECALLED: unmapped; count may be 0.
  */
 struct ip_list {

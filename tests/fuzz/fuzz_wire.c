@@ -81,7 +81,7 @@ static void decode_from(const uint8_t *data, size_t size, unsigned int from)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	decode_from(data, size, IP_SENDER);
-	decode_from(data, size, IP_RECEIVER);
+	for (unsigned int side = IP_SENDER; side <= IP_HALF; side <<= 1)
+		decode_from(data, size, side);
 	return 0;
 }

@@ -4,7 +4,7 @@
 /*
  * A good message of each type, for the tests of ipc/ and for the fuzz corpus:
  * those of one whole handover of TH_SEGMENTS segments, the first two of which
- * hold parameters.
+ * hold parameters, and those of a daemon with the same pool.
  */
 #ifndef TESTS_SUPPORT_IPC_SAMPLES_H
 #define TESTS_SUPPORT_IPC_SAMPLES_H
@@ -54,14 +54,56 @@ static inline void th_hello_init(struct ip_hello *hello)
 	memcpy(hello->gpu, TH_GPU, sizeof(TH_GPU));
 }
 
-/* SEGMENTS counts two descriptors and has none: their numbers are -1. */
-static inline void th_sample(enum ip_type type, struct ip_message *msg)
+static inline void th_attach_init(struct ip_attach *attach)
+{
+	memset(attach, 0, sizeof(*attach));
+	attach->seq = 1;
+	attach->minor_low = IP_MINOR_DAEMON;
+	attach->flags = IP_ATTACH_WRITE;
+	attach->id = 7;
+	memset(attach->token, 0x3c, sizeof(attach->token));
+	attach->reservation = TH_SEGMENT_BYTES;
+	attach->limit = 3 * TH_SEGMENT_BYTES;
+	memcpy(attach->name, "worker 1", 9);
+	attach->contexts = 2;
+}
+
+static inline void th_welcome_init(struct ip_welcome *welcome)
 {
 	struct ip_offer offer;
 
-	ip_message_init(msg, type, IP_MINOR_HIGH);
 	th_offer_init(&offer);
-	switch (type) {
+	memset(welcome, 0, sizeof(*welcome));
+	welcome->seq = 1;
+	welcome->resumed = 1;
+	welcome->id = 7;
+	memset(welcome->token, 0x3c, sizeof(welcome->token));
+	memcpy(welcome->pool_id, offer.pool_id, sizeof(welcome->pool_id));
+	memcpy(welcome->gpu, TH_GPU, sizeof(TH_GPU));
+	welcome->window_base = offer.window_base;
+	welcome->window_bytes = offer.window_bytes;
+	welcome->segment_bytes = offer.segment_bytes;
+	welcome->parameter_bytes = offer.parameter_bytes;
+	welcome->segment_count = offer.segment_count;
+	welcome->parameter_write = 1;
+	welcome->reservation = TH_SEGMENT_BYTES;
+	welcome->limit = 3 * TH_SEGMENT_BYTES;
+}
+
+/* They count descriptors and have none: their numbers are -1. */
+static inline void th_sample_fds(struct ip_message *msg, unsigned int count)
+{
+	msg->fd_count = count;
+	for (unsigned int i = 0; i < count; i++)
+		msg->fds[i] = -1;
+}
+
+static inline void th_sample_handover(struct ip_message *msg)
+{
+	struct ip_offer offer;
+
+	th_offer_init(&offer);
+	switch ((enum ip_type)msg->type) {
 	case IP_HELLO:
 		th_hello_init(&msg->body.hello);
 		break;
@@ -77,20 +119,132 @@ static inline void th_sample(enum ip_type type, struct ip_message *msg)
 		break;
 	case IP_SEGMENTS:
 		msg->body.segments = (struct ip_segments){ 2, 2, 1 };
-		msg->fd_count = 2;
-		msg->fds[0] = msg->fds[1] = -1;
+		th_sample_fds(msg, 2);
 		break;
 	case IP_GOT:
 		msg->body.got = (struct ip_got){ 2, 2 };
 		break;
-	case IP_DONE:
+	default:
 		msg->body.done.count = TH_SEGMENTS;
 		break;
 	}
 }
 
+/* What a client and its service thread say. */
+static inline void th_sample_client(struct ip_message *msg)
+{
+	switch ((enum ip_type)msg->type) {
+	case IP_ATTACH:
+		th_attach_init(&msg->body.attach);
+		th_sample_fds(msg, 1);
+		break;
+	case IP_TAKE:
+		msg->body.take = (struct ip_take){ 2, 3, 500, IP_TAKE_SOME };
+		break;
+	case IP_GIVE:
+		msg->body.list = (struct ip_list){ 3, 0, 2, { 4, 2 } };
+		msg->body.list.flags = IP_LIST_PARKED;
+		break;
+	case IP_NEED:
+		msg->body.need = (struct ip_need){ 4, 0, 2 };
+		break;
+	case IP_ASK:
+		msg->body.ask = (struct ip_ask){ 1, IP_ASK_STATUS };
+		break;
+	case IP_RECALLED:
+		msg->body.list = (struct ip_list){ 9, 0, 2, { 3, 4 } };
+		msg->body.list.flags = IP_LIST_MORE;
+		break;
+	case IP_POLLED:
+		msg->body.polled = (struct ip_polled){ 9, 5, 1, 2, 3 };
+		break;
+	default:
+		msg->body.number.seq = 5; /* LEAVE */
+		break;
+	}
+}
+
+static inline void th_sample_daemon(struct ip_message *msg)
+{
+	switch ((enum ip_type)msg->type) {
+	case IP_WELCOME:
+		th_welcome_init(&msg->body.welcome);
+		th_sample_fds(msg, 1);
+		break;
+	case IP_HELD:
+		msg->body.list = (struct ip_list){ 1, 0, 2, { 2, 3 } };
+		msg->body.list.segment[1] |= IP_SEGMENT_PARKED;
+		break;
+	case IP_GRANT:
+		msg->body.list = (struct ip_list){ 2, 0, 3, { 2, 4, 3 } };
+		msg->body.list.flags = IP_LIST_MORE;
+		msg->body.list.segment[1] |= IP_SEGMENT_PARKED;
+		th_sample_fds(msg, 2);
+		break;
+	case IP_PART:
+		msg->body.part = (struct ip_part){ 4, 0, 2, 1 };
+		th_sample_fds(msg, 2);
+		break;
+	case IP_DENY:
+		ip_deny_set(msg, 2, PS_AGAIN, "not before the fence");
+		break;
+	case IP_ANSWER:
+		msg->body.answer = (struct ip_answer){ 1, 1000 };
+		th_sample_fds(msg, 1);
+		break;
+	case IP_RECALL:
+		msg->body.recall = (struct ip_recall){ 9, 2, 100 };
+		break;
+	default:
+		msg->body.number.seq = 5; /* DID, POLL, LOST */
+		break;
+	}
+}
+
+/* What keeper and agent say to each other. */
+static inline void th_sample_half(struct ip_message *msg)
+{
+	switch ((enum ip_type)msg->type) {
+	case IP_BEGIN:
+		msg->body.begin = (struct ip_begin){ 1, TH_SEGMENTS, 64 };
+		th_sample_fds(msg, 3);
+		break;
+	case IP_PIECE:
+		msg->body.piece =
+			(struct ip_piece){ IP_PIECE_SEGMENTS, 2, { 1, 0 } };
+		th_sample_fds(msg, 2);
+		break;
+	case IP_DROP:
+		msg->body.piece =
+			(struct ip_piece){ IP_PIECE_PIDFDS, 2, { 63, 5 } };
+		break;
+	default:
+		msg->body.note = (struct ip_note){ IP_NOTICE_DROPPED, 63 };
+		break;
+	}
+}
+
+static inline void th_sample(enum ip_type type, struct ip_message *msg)
+{
+	const struct ip_rule *rule = ip_rule_find((uint16_t)type);
+
+	ip_message_init(msg, type, IP_MINOR_HIGH);
+	if (type < IP_ATTACH)
+		th_sample_handover(msg);
+	else if (rule->from & IP_CLIENT)
+		th_sample_client(msg);
+	else if (rule->from & IP_DAEMON)
+		th_sample_daemon(msg);
+	else
+		th_sample_half(msg);
+}
+
 static const enum ip_type th_types[] = {
-	IP_HELLO, IP_OFFER, IP_REFUSE, IP_ACCEPT, IP_SEGMENTS, IP_GOT, IP_DONE,
+	IP_HELLO,  IP_OFFER,   IP_REFUSE, IP_ACCEPT, IP_SEGMENTS, IP_GOT,
+	IP_DONE,   IP_ATTACH,  IP_TAKE,   IP_GIVE,   IP_NEED,     IP_LEAVE,
+	IP_ASK,    IP_WELCOME, IP_HELD,   IP_GRANT,  IP_DID,      IP_PART,
+	IP_DENY,   IP_ANSWER,  IP_RECALL, IP_POLL,   IP_LOST,     IP_RECALLED,
+	IP_POLLED, IP_BEGIN,   IP_PIECE,  IP_DROP,   IP_NOTE,
 };
 
 #define TH_TYPES (sizeof(th_types) / sizeof(th_types[0]))

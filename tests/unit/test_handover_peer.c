@@ -114,7 +114,7 @@ static void test_handover_hello_of_another_major_is_refused(void **state)
 	th_talk_init(&talk, SOCK_STREAM);
 	put_patched(talk.ends.fds[1], IP_HELLO, 4, 2, IP_MAJOR + 1);
 	run_sender(&talk, PS_VERSION_MISMATCH,
-		   "the peer speaks protocol 2.0, this process 1.0");
+		   "the peer speaks protocol 2.2, this process 1.2");
 }
 
 static void test_handover_hello_of_later_minors_only_is_refused(void **state)
@@ -130,25 +130,57 @@ static void test_handover_hello_of_later_minors_only_is_refused(void **state)
 	bytes[16] = IP_MINOR_HIGH + 3;
 	th_send_bytes(talk.ends.fds[1], bytes, size);
 	run_sender(&talk, PS_VERSION_MISMATCH,
-		   "the receiver speaks protocol 1.3 to 1.7, the sender 1.0");
+		   "the receiver speaks protocol 1.5 to 1.9, the sender 1.0");
 }
 
-/* It knows our minor too: that is what the OFFER answers with. */
-static void test_handover_newer_receiver_is_met_at_our_minor(void **state)
+/* OFFER answers with the highest minor that both know. */
+static void meet_receiver(uint16_t minor, uint16_t agreed)
 {
 	struct ip_message msg;
 	struct th_talk talk;
 
-	(void)state;
 	th_talk_init(&talk, SOCK_STREAM);
-	put_patched(talk.ends.fds[1], IP_HELLO, 6, 2, IP_MINOR_HIGH + 7);
+	put_patched(talk.ends.fds[1], IP_HELLO, 6, 2, minor);
 	talk.ends.sender.timeout_ms = 0;
 	th_talk_send(&talk);
 	assert_int_equal(talk.sent, PS_TIMED_OUT);
 	th_assert_text(talk.sender_text, "waiting for ACCEPT");
 	th_assert_ok(ip_conn_receive(&talk.ends.receiver, &msg));
 	assert_int_equal(msg.type, IP_OFFER);
+	assert_int_equal(msg.minor, agreed);
+	th_talk_done(&talk);
+}
+
+static void test_handover_newer_receiver_is_met_at_our_minor(void **state)
+{
+	(void)state;
+	meet_receiver(IP_MINOR_HIGH + 7, IP_MINOR_HIGH);
+}
+
+static void test_handover_older_receiver_is_met_at_its_minor(void **state)
+{
+	(void)state;
+	meet_receiver(0, 0);
+	meet_receiver(1, 1);
+}
+
+static void test_handover_older_sender_is_answered_in_its_minor(void **state)
+{
+	struct ip_message msg;
+	struct th_talk talk;
+
+	(void)state;
+	th_talk_init(&talk, SOCK_STREAM);
+	put_patched(talk.ends.fds[0], IP_OFFER, 6, 2, 0);
+	talk.ends.receiver.timeout_ms = 0;
+	th_talk_receive(&talk);
+	th_assert_text(talk.receiver_text, "waiting for SEGMENTS");
+	th_assert_ok(ip_conn_receive(&talk.ends.sender, &msg));
+	assert_int_equal(msg.type, IP_HELLO);
 	assert_int_equal(msg.minor, IP_MINOR_HIGH);
+	th_assert_ok(ip_conn_receive(&talk.ends.sender, &msg));
+	assert_int_equal(msg.type, IP_ACCEPT);
+	assert_int_equal(msg.minor, 0);
 	th_talk_done(&talk);
 }
 
@@ -159,7 +191,7 @@ static void test_handover_offer_of_another_major_is_refused(void **state)
 	(void)state;
 	th_talk_init(&talk, SOCK_STREAM);
 	put_patched(talk.ends.fds[0], IP_OFFER, 4, 2, IP_MAJOR + 1);
-	run_receiver(&talk, PS_VERSION_MISMATCH, "protocol 2.0");
+	run_receiver(&talk, PS_VERSION_MISMATCH, "protocol 2.2");
 	assert_int_equal(talk.sink.checks, 0);
 }
 
@@ -171,7 +203,7 @@ static void test_handover_offer_of_a_later_minor_is_refused(void **state)
 	th_talk_init(&talk, SOCK_STREAM);
 	put_patched(talk.ends.fds[0], IP_OFFER, 6, 2, IP_MINOR_HIGH + 1);
 	run_receiver(&talk, PS_VERSION_MISMATCH,
-		     "answers with protocol 1.1, this process speaks 1.0");
+		     "answers with protocol 1.3, this process speaks 1.0");
 	assert_int_equal(talk.sink.checks, 0);
 }
 
@@ -183,7 +215,7 @@ static void test_handover_minor_that_changes_is_refused(void **state)
 	th_talk_init(&talk, SOCK_STREAM);
 	put_sample(&talk.ends.receiver, IP_HELLO);
 	put_patched(talk.ends.fds[1], IP_ACCEPT, 6, 2, IP_MINOR_HIGH + 1);
-	run_sender(&talk, PS_PROTOCOL, "ACCEPT: minor version is 1, must be 0");
+	run_sender(&talk, PS_PROTOCOL, "ACCEPT: minor version is 3, must be 2");
 }
 
 /* A sender of another major: its refusal tells us that much. */
@@ -194,7 +226,7 @@ static void test_handover_refusal_of_another_major_is_read(void **state)
 	(void)state;
 	th_talk_init(&talk, SOCK_STREAM);
 	put_patched(talk.ends.fds[0], IP_REFUSE, 4, 2, IP_MAJOR + 1);
-	run_receiver(&talk, PS_VERSION_MISMATCH, "protocol 2.0");
+	run_receiver(&talk, PS_VERSION_MISMATCH, "protocol 2.2");
 }
 
 /* ------------------------------------------------------------------ */
@@ -494,6 +526,8 @@ static const struct th_test tests[] = {
 	RIGGED(test_handover_hello_of_another_major_is_refused),
 	RIGGED(test_handover_hello_of_later_minors_only_is_refused),
 	RIGGED(test_handover_newer_receiver_is_met_at_our_minor),
+	RIGGED(test_handover_older_receiver_is_met_at_its_minor),
+	RIGGED(test_handover_older_sender_is_answered_in_its_minor),
 	RIGGED(test_handover_offer_of_another_major_is_refused),
 	RIGGED(test_handover_offer_of_a_later_minor_is_refused),
 	RIGGED(test_handover_minor_that_changes_is_refused),
