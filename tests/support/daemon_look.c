@@ -1,0 +1,311 @@
+/* SPDX-FileCopyrightText: 2026 The poolswitch authors */
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* What a daemon under test says of itself, and what /proc says. */
+#include "tests/support/daemon.h"
+
+#include <dirent.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define REST_MS 2
+/* The daemon closes the connection of who asked a moment later. */
+#define FD_LOOKS 5
+#define PIECE_WORDS 16384u
+
+void th_rest_ms(unsigned int ms)
+{
+	poll(NULL, 0, (int)ms);
+}
+
+/* ---- STATUS ---- */
+
+json_t *th_daemon_try_status(void)
+{
+	json_error_t error;
+	json_t *json;
+	char *text;
+
+	if (ps_daemon_ask(NULL, PS_ASK_STATUS, TH_DAEMON_MS, &text) != PS_OK)
+		return NULL;
+	json = json_loads(text, 0, &error);
+	if (json == NULL)
+		fail_msg("STATUS is no JSON: %s in %s", error.text, text);
+	free(text);
+	return json;
+}
+
+json_t *th_daemon_status(void)
+{
+	json_t *json = th_daemon_try_status();
+
+	if (json == NULL)
+		fail_msg("no status: %s", ps_error_detail());
+	return json;
+}
+
+int64_t th_json_number(const json_t *json, const char *path)
+{
+	const json_t *at = json;
+	char name[64];
+	size_t length;
+
+	for (const char *rest = path; *rest != '\0'; rest += length) {
+		rest += *rest == '.';
+		length = strcspn(rest, ".");
+		snprintf(name, sizeof(name), "%.*s", (int)length, rest);
+		at = json_object_get(at, name);
+	}
+	if (!json_is_integer(at))
+		fail_msg("STATUS has no number %s", path);
+	return (int64_t)json_integer_value(at);
+}
+
+json_t *th_status_client(const json_t *status, pid_t pid)
+{
+	json_t *clients = json_object_get(status, "clients");
+	json_t *client;
+	size_t i;
+
+	json_array_foreach(clients, i,
+			   client) if (th_json_number(client, "pid") ==
+				       pid) return client;
+	return NULL;
+}
+
+/* ---- sums ---- */
+
+long th_fds_of(pid_t pid)
+{
+	char path[64], target[512];
+	struct dirent *entry;
+	long count = 0;
+	ssize_t length;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
+	dir = opendir(path);
+	if (dir == NULL)
+		return -1;
+	while ((entry = readdir(dir)) != NULL) {
+		if (entry->d_name[0] == '.')
+			continue;
+		length = readlinkat(dirfd(dir), entry->d_name, target,
+				    sizeof(target) - 1);
+		target[length > 0 ? length : 0] = '\0';
+		count += strncmp(target, "/dev/nvidia", 11) != 0;
+	}
+	closedir(dir);
+	return count;
+}
+
+/* The fewest of several looks. */
+static long count_fds(pid_t pid)
+{
+	long fewest = th_fds_of(pid);
+	long count;
+
+	for (int i = 1; i < FD_LOOKS; i++) {
+		th_rest_ms(REST_MS);
+		count = th_fds_of(pid);
+		fewest = count < fewest ? count : fewest;
+	}
+	return fewest;
+}
+
+void th_daemon_sums(struct th_daemon_sums *sums_out)
+{
+	json_t *all = th_daemon_status();
+	json_t *of =
+		json_object_get(json_object_get(all, "regions"), "computation");
+
+	sums_out->leased = th_json_number(of, "leased");
+	sums_out->parked = th_json_number(of, "parked");
+	sums_out->clean = th_json_number(of, "clean");
+	sums_out->dirty = th_json_number(of, "dirty");
+	sums_out->remaking = th_json_number(of, "remaking");
+	sums_out->quarantined = th_json_number(of, "quarantined");
+	sums_out->clients =
+		(int64_t)json_array_size(json_object_get(all, "clients"));
+	sums_out->keeper_fds =
+		count_fds((pid_t)th_json_number(all, "keeper_pid"));
+	sums_out->agent_fds =
+		count_fds((pid_t)th_json_number(all, "agent_pid"));
+	json_decref(all);
+}
+
+static void print_sums(const char *when, const struct th_daemon_sums *sums)
+{
+	print_error("%s: leased %lld, parked %lld, clean %lld, dirty %lld, "
+		    "remaking %lld, quarantined %lld, clients %lld, "
+		    "descriptors %ld and %ld\n",
+		    when, (long long)sums->leased, (long long)sums->parked,
+		    (long long)sums->clean, (long long)sums->dirty,
+		    (long long)sums->remaking, (long long)sums->quarantined,
+		    (long long)sums->clients, sums->keeper_fds,
+		    sums->agent_fds);
+}
+
+static bool is_settled(const struct th_daemon_sums *sums, int64_t clients)
+{
+	return sums->leased + sums->parked + sums->dirty + sums->remaking +
+			       sums->quarantined ==
+		       0 &&
+	       sums->clients == clients;
+}
+
+void th_daemon_settle(int64_t clients, struct th_daemon_sums *sums_out)
+{
+	uint64_t end = th_now_ns() + TH_DAEMON_MS * UINT64_C(1000000);
+
+	for (;;) {
+		th_daemon_sums(sums_out);
+		if (is_settled(sums_out, clients))
+			return;
+		if (th_now_ns() > end)
+			break;
+		th_rest_ms(REST_MS);
+	}
+	print_sums("not settled", sums_out);
+	fail();
+}
+
+void th_daemon_await_same(const struct th_daemon_sums *before)
+{
+	uint64_t end = th_now_ns() + TH_DAEMON_MS * UINT64_C(1000000);
+	struct th_daemon_sums now;
+
+	do {
+		memset(&now, 0, sizeof(now));
+		th_daemon_sums(&now);
+		if (memcmp(&now, before, sizeof(now)) == 0)
+			return;
+		th_rest_ms(REST_MS);
+	} while (th_now_ns() < end);
+	print_sums("before", before);
+	print_sums("now", &now);
+	fail_msg("bytes or descriptors are lost");
+}
+
+/* ---- the log ---- */
+
+static char *read_log(const char *path)
+{
+	FILE *file = fopen(path, "re");
+	char *text = NULL;
+	size_t size = 0;
+
+	if (file == NULL)
+		return NULL;
+	if (getdelim(&text, &size, '\0', file) < 0) {
+		free(text);
+		text = NULL;
+	}
+	fclose(file);
+	return text;
+}
+
+bool th_daemon_logged(const struct th_daemon *daemon, const char *text)
+{
+	char *log = read_log(daemon->log);
+	bool found = log != NULL && strstr(log, text) != NULL;
+
+	free(log);
+	return found;
+}
+
+void th_daemon_show_log(const char *path)
+{
+	char *log = read_log(path);
+	size_t length = log == NULL ? 0 : strlen(log);
+	size_t skipped = length > 4096 ? length - 4096 : 0;
+
+	if (log != NULL)
+		print_error("the daemon's log ends:\n%s", log + skipped);
+	free(log);
+}
+
+/* ---- clients ---- */
+
+struct ps_pool *th_attach_name(const char *name)
+{
+	struct ps_attach_config *config;
+	struct ps_pool *pool;
+
+	th_assert_ok(ps_attach_config_new(&config));
+	th_assert_ok(ps_attach_config_set_name(config, name));
+	th_assert_ok(ps_attach(config, &pool));
+	ps_attach_config_free(config);
+	return pool;
+}
+
+struct ps_pool *th_attach(void)
+{
+	return th_attach_name(NULL);
+}
+
+/* Never 0, so that scrubbed memory is nobody's. */
+static uint32_t word_at(uint32_t seed, size_t index)
+{
+	uint64_t mixed = (seed + UINT64_C(1)) * UINT64_C(0x9e3779b97f4a7c15) +
+			 index * UINT64_C(0xbf58476d1ce4e5b9);
+
+	return (uint32_t)(mixed >> 32) | 1u;
+}
+
+static size_t piece_of(size_t bytes, size_t done)
+{
+	size_t left = bytes - done;
+
+	return left < PIECE_WORDS * 4 ? left : PIECE_WORDS * 4;
+}
+
+void th_pattern_write(struct ps_pool *pool, void *at, size_t bytes,
+		      uint32_t seed)
+{
+	static uint32_t words[PIECE_WORDS];
+	size_t piece;
+
+	for (size_t done = 0; done < bytes; done += piece) {
+		piece = piece_of(bytes, done);
+		for (size_t i = 0; i < piece / 4; i++)
+			words[i] = word_at(seed, done / 4 + i);
+		th_assert_ok(
+			ps_mem_write(pool, (char *)at + done, words, piece));
+	}
+}
+
+/* @seed: NULL: zeros are expected. */
+static void check(struct ps_pool *pool, const void *at, size_t bytes,
+		  const uint32_t *seed)
+{
+	static uint32_t words[PIECE_WORDS];
+	size_t piece;
+	uint32_t want;
+
+	for (size_t done = 0; done < bytes; done += piece) {
+		piece = piece_of(bytes, done);
+		th_assert_ok(ps_mem_read(pool, words, (const char *)at + done,
+					 piece));
+		for (size_t i = 0; i < piece / 4; i++) {
+			want = seed == NULL ? 0 : word_at(*seed, done / 4 + i);
+			if (words[i] != want)
+				fail_msg("byte %zu is 0x%08x, not 0x%08x",
+					 done + 4 * i, words[i], want);
+		}
+	}
+}
+
+void th_pattern_check(struct ps_pool *pool, const void *at, size_t bytes,
+		      uint32_t seed)
+{
+	check(pool, at, bytes, &seed);
+}
+
+void th_zeros_check(struct ps_pool *pool, const void *at, size_t bytes)
+{
+	check(pool, at, bytes, NULL);
+}
