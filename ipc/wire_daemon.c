@@ -427,15 +427,23 @@ static enum ps_status check_recall(const struct ip_recall *recall)
 	return status;
 }
 
-static enum ps_status check_begin(const struct ip_begin *begin)
+/* All of a pool, or nothing of it. */
+static enum ps_status check_begin(const struct ip_begin *begin,
+				  unsigned int fd_count)
 {
+	bool is_pool = begin->segments > 0;
+	unsigned int fds = is_pool ? 3 : 1;
 	enum ps_status status;
 
-	status = ip_check_range(IP_BEGIN, "segments", begin->segments, 1,
+	status = ip_check_range(IP_BEGIN, "segments", begin->segments, 0,
 				IP_SEGMENTS_MAX);
 	if (status == PS_OK)
-		status = ip_check_range(IP_BEGIN, "clients", begin->clients, 1,
-					IP_CLIENTS_MAX);
+		status = ip_check_range(IP_BEGIN, "clients", begin->clients,
+					is_pool ? 1 : 0,
+					is_pool ? IP_CLIENTS_MAX : 0);
+	if (status == PS_OK)
+		status = ip_check_range(IP_BEGIN, "fd count", fd_count, fds,
+					fds);
 	return status;
 }
 
@@ -471,7 +479,7 @@ static enum ps_status check_half(const struct ip_message *msg,
 {
 	switch ((enum ip_type)msg->type) {
 	case IP_BEGIN:
-		return check_begin(&msg->body.begin);
+		return check_begin(&msg->body.begin, fd_count);
 	case IP_NOTE:
 		return ip_check_range(IP_NOTE, "notice", msg->body.note.notice,
 				      1, IP_NOTICE_DROPPED);

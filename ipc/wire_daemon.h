@@ -103,11 +103,11 @@ enum ip_list_flags {
 #define IP_SEGMENT_PARKED 0x80000000u
 
 /*
- * GRANT, HELD, GIVE, RECALLED. No segment twice. GRANT: the descriptors of
- * those without IP_SEGMENT_PARKED travel with it, in order. HELD: what the
- * journal says that the client has; no descriptors; count may be 0. GIVE:
- * count at least 1, as in GRANT; without IP_LIST_PARKED the client has fenced and unmapped
- * them. RECALLED: unmapped; count may be 0.
+ * GRANT, HELD, GIVE, RECALLED. No segment twice. GRANT: count at least 1; the
+ * descriptors of those without IP_SEGMENT_PARKED travel with it, in order.
+ * HELD: what the journal says that the client has; no descriptors; count may
+ * be 0. GIVE: count at least 1; without IP_LIST_PARKED the client has fenced
+ * and unmapped them. RECALLED: unmapped; count may be 0.
  */
 struct ip_list {
 	uint32_t seq;   /* of the request, or RECALL's number */
@@ -186,11 +186,12 @@ struct ip_polled {
 /* ---- between keeper and agent ---- */
 
 /* The survivor to the one it has started, first message: the descriptors of
- * the journal, the listening socket and the GPU's claim (three). */
+ * the journal, the listening socket and the GPU's claim (three). Without a
+ * pool yet: that of the listening socket (one), and no numbers. */
 struct ip_begin {
-	uint32_t layout; /* PD_JOURNAL_LAYOUT of the sender */
-	uint32_t segments;
-	uint32_t clients;
+	uint32_t layout;   /* PD_JOURNAL_LAYOUT of the sender */
+	uint32_t segments; /* of the pool; 0: there is none */
+	uint32_t clients;  /* places in the journal; 0: there is none */
 };
 
 /* One or several times after BEGIN, each with the descriptors of @count
