@@ -220,8 +220,9 @@ static enum ps_status try_alloc(struct al_allocator *al,
 			      request->stream, offset_out);
 }
 
-static enum ps_status grow(struct al_allocator *al,
-			   const struct request *request)
+static enum ps_status
+grow(struct al_allocator *al, const struct request *request,
+     enum ps_status (*more)(void *, uint64_t, uint64_t, struct al_span *))
 {
 	const struct al_ops *ops = &al->config.ops;
 	uint64_t bytes = request->bytes;
@@ -236,7 +237,7 @@ static enum ps_status grow(struct al_allocator *al,
 		bytes = c->blocks_min * al_class_bytes(c);
 	}
 	phase = al_mover_begin(al);
-	status = ops->grow(al->config.owner, bytes, request->stream, &span);
+	status = more(al->config.owner, bytes, request->stream, &span);
 	if (status == PS_OK) {
 		bs_quick_take(&al->room.lock);
 		status = al_room_add(al, &span);
@@ -248,11 +249,28 @@ static enum ps_status grow(struct al_allocator *al,
 	return status;
 }
 
+/* What the owner can have of others, who may take their time. */
+static enum ps_status grow_late(struct al_allocator *al,
+				struct request *request)
+{
+	const struct al_ops *ops = &al->config.ops;
+	enum ps_status status;
+
+	if (!ops->grow_late || request->cause != PS_OK)
+		return PS_AGAIN;
+	if (request->bytes >= al->config.room_unit)
+		al_reclaim_loosen(al, request->bytes);
+	status = grow(al, request, ops->grow_late);
+	if (status != PS_OK && status != PS_OUT_OF_MEMORY)
+		request->cause = status;
+	return status == PS_OK ? PS_OK : PS_AGAIN;
+}
+
 /*
  * One step to more memory, the cheapest that is left: what has passed its
  * fence, what the owner has, what other streams keep, what a fence still
- * guards, what lies in too small pieces. PS_OK: try again. PS_AGAIN: nothing
- * more can be done.
+ * guards, what lies in too small pieces, what the owner can wait for. PS_OK:
+ * try again. PS_AGAIN: nothing more can be done.
  */
 static enum ps_status find_memory(struct al_allocator *al,
 				  struct request *request)
@@ -261,7 +279,7 @@ static enum ps_status find_memory(struct al_allocator *al,
 
 	if (al_batch_reap(al))
 		return PS_OK;
-	status = grow(al, request);
+	status = grow(al, request, al->config.ops.grow);
 	if (status == PS_OK)
 		return PS_OK;
 	if (status != PS_OUT_OF_MEMORY)
@@ -277,7 +295,7 @@ static enum ps_status find_memory(struct al_allocator *al,
 	    request->gathers++ < GATHERS_MAX &&
 	    al_reclaim_gather(al, request->bytes))
 		return PS_OK;
-	return PS_AGAIN;
+	return grow_late(al, request);
 }
 
 static enum ps_status out_of_memory(struct al_allocator *al,

@@ -60,6 +60,13 @@ struct al_ops {
 	enum ps_status (*grow)(void *owner, uint64_t bytes, uint64_t stream,
 			       struct al_span *span_out);
 	/*
+	 * The last resort, when nothing else is left to be waited for and all
+	 * that can be of use is with the owner: it may wait for others, and
+	 * gives @bytes or fails. NULL: there is none.
+	 */
+	enum ps_status (*grow_late)(void *owner, uint64_t bytes,
+				    uint64_t stream, struct al_span *span_out);
+	/*
 	 * Takes room back. No block lies in it and every fence has passed. It
 	 * may be part of a span or several neighbours of one home; its ends
 	 * are multiples of al_config.room_unit. Cannot fail.
@@ -92,6 +99,7 @@ struct al_config {
 	unsigned int shards; /* 0: as many as the machine has processors */
 	uint64_t small_max;  /* larger blocks are ranges of their own, behind
 			      * one lock; 0: AL_SMALL_MAX */
+	uint64_t base;       /* what texts add to an offset: the address */
 	struct al_ops ops;
 	void *owner; /* for the ops */
 };
@@ -137,6 +145,9 @@ size_t al_get_streams(struct al_allocator *al, uint64_t *streams_out,
 /* Gives whole free room units back until at most @keep bytes are reserved. */
 enum ps_status al_trim(struct al_allocator *al, uint64_t keep,
 		       uint64_t *released_out);
+
+/* The most that was live since the last call of this one, or ever. */
+uint64_t al_peak_restart(struct al_allocator *al);
 
 /* Waits for every fence and gives all room back. PS_BUSY while blocks live:
  * the text counts them and names the first. */

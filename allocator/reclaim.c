@@ -415,6 +415,14 @@ bool al_reclaim_gather(struct al_allocator *al, uint64_t bytes)
 	return give_back_units(al, rounded) > 0;
 }
 
+void al_reclaim_loosen(struct al_allocator *al, uint64_t bytes)
+{
+	uint64_t rounded;
+
+	if (bs_round_up(bytes, al->config.room_unit, &rounded))
+		give_back_units(al, rounded);
+}
+
 /* ---- everything back ---- */
 
 static uint64_t pending_of(struct al_allocator *al)
@@ -463,7 +471,8 @@ static enum ps_status settle(struct al_allocator *al)
 }
 
 struct naming {
-	char text[160];
+	uint64_t base;
+	char text[224];
 	size_t used;
 	uint64_t blocks;
 	uint64_t bytes;
@@ -479,23 +488,24 @@ static void name_block(void *arg, uint64_t offset, uint64_t bytes)
 	if (naming->blocks <= 4)
 		n = snprintf(naming->text + naming->used,
 			     sizeof(naming->text) - naming->used,
-			     "%s0x%" PRIx64 "+%" PRIu64,
-			     naming->blocks > 1 ? ", " : "", offset, bytes);
+			     "%s%#" PRIx64 " (%" PRIu64 " bytes)",
+			     naming->blocks > 1 ? ", " : "",
+			     naming->base + offset, bytes);
 	if (n > 0 && (size_t)n < sizeof(naming->text) - naming->used)
 		naming->used += (size_t)n;
 }
 
 static enum ps_status refuse_live(struct al_allocator *al)
 {
-	struct naming naming = { .used = 0 };
+	struct naming naming = { .base = al->config.base };
 
 	al_visit_live(al, name_block, &naming);
 	if (naming.blocks == 0)
 		return PS_OK;
 	return bs_fail(PS_BUSY,
 		       "%" PRIu64 " blocks of %" PRIu64
-		       " bytes in all are still allocated (offset+bytes: %s%s)"
-		       "; free them first",
+		       " bytes in all are still allocated: %s%s; free them "
+		       "first",
 		       naming.blocks, naming.bytes, naming.text,
 		       naming.blocks > 4 ? ", ..." : "");
 }

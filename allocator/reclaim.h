@@ -21,4 +21,7 @@ bool al_reclaim_steal(struct al_allocator *al);
  */
 bool al_reclaim_gather(struct al_allocator *al, uint64_t bytes);
 
+/* The same with as many as there are, for an owner that can add to them. */
+void al_reclaim_loosen(struct al_allocator *al, uint64_t bytes);
+
 #endif /* ALLOCATOR_RECLAIM_H */

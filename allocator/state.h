@@ -212,6 +212,7 @@ struct al_allocator {
 	_Alignas(AL_LINE_PAIR) struct al_room room;
 	_Alignas(AL_LINE_PAIR) struct bs_quick peak_lock;
 	_Atomic(uint64_t) peak;   /* written under peak_lock */
+	uint64_t peak_before;     /* of the restarts; under peak_lock */
 	_Atomic(uint64_t) order;  /* of the next fence */
 	_Atomic(uint64_t) events; /* see al_happened() */
 	struct al_movers movers;

@@ -48,14 +48,11 @@ static uint64_t sum_live(struct al_allocator *al, unsigned int *used_out)
  * nobody need add them up. Threads that raise at the same moment may miss what
  * the other is just adding; one thread never does.
  */
-void al_gauge_raise(struct al_allocator *al)
+static void raise_from(struct al_allocator *al, uint64_t peak)
 {
-	uint64_t sum, peak, share;
 	unsigned int used;
+	uint64_t sum = sum_live(al, &used), share;
 
-	bs_quick_take(&al->peak_lock);
-	sum = sum_live(al, &used);
-	peak = atomic_load_explicit(&al->peak, memory_order_relaxed);
 	if (sum > peak)
 		peak = sum;
 	atomic_store_explicit(&al->peak, peak, memory_order_relaxed);
@@ -68,7 +65,38 @@ void al_gauge_raise(struct al_allocator *al)
 				      live > 0 ? live + share : 0,
 				      memory_order_relaxed);
 	}
+}
+
+void al_gauge_raise(struct al_allocator *al)
+{
+	bs_quick_take(&al->peak_lock);
+	raise_from(al, atomic_load_explicit(&al->peak, memory_order_relaxed));
 	bs_quick_drop(&al->peak_lock);
+}
+
+uint64_t al_peak_restart(struct al_allocator *al)
+{
+	uint64_t peak;
+
+	bs_quick_take(&al->peak_lock);
+	peak = atomic_load_explicit(&al->peak, memory_order_relaxed);
+	if (peak > al->peak_before)
+		al->peak_before = peak;
+	raise_from(al, 0);
+	bs_quick_drop(&al->peak_lock);
+	return peak;
+}
+
+static uint64_t peak_ever(struct al_allocator *al)
+{
+	uint64_t peak;
+
+	bs_quick_take(&al->peak_lock);
+	peak = atomic_load_explicit(&al->peak, memory_order_relaxed);
+	if (al->peak_before > peak)
+		peak = al->peak_before;
+	bs_quick_drop(&al->peak_lock);
+	return peak;
 }
 
 /* ---- statistics ---- */
@@ -136,7 +164,7 @@ void al_get_stats(struct al_allocator *al, struct ps_mem_stats *stats)
 	for (unsigned int i = 0; i <= al->shard_mask; i++)
 		add_shard(&al->shards[i], stats);
 	add_room(al, stats);
-	stats->peak_live = atomic_load(&al->peak);
+	stats->peak_live = peak_ever(al);
 	al_unlock_all(al);
 	stats->cached = stats->reserved - stats->live;
 }

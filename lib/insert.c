@@ -15,10 +15,7 @@
 #include "lib/stream.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
-
-#define NAMED_BLOCKS 4u
 
 /* PS_OK when no segment of @range is inserted already. */
 static enum ps_status check_overlap(const struct ps_pool *pool,
@@ -195,43 +192,6 @@ enum ps_status ps_insert_region(struct ps_pool *pool, enum ps_region region,
 	return ps_insert_shared(pool, size, offset, stream, flags);
 }
 
-struct live_blocks {
-	const struct ps_pool *pool;
-	char text[256];
-	size_t used;
-	uint64_t count;
-	uint64_t bytes;
-};
-
-static void name_block(void *arg, uint64_t offset, uint64_t bytes)
-{
-	struct live_blocks *live = arg;
-	size_t left = sizeof(live->text) - live->used;
-	int n = 0;
-
-	if (live->count < NAMED_BLOCKS)
-		n = snprintf(live->text + live->used, left,
-			     "%s%#" PRIx64 " (%" PRIu64 " bytes)",
-			     live->count > 0 ? ", " : "",
-			     live->pool->base + offset, bytes);
-	if (n > 0 && (size_t)n < left)
-		live->used += (size_t)n;
-	live->count++;
-	live->bytes += bytes;
-}
-
-static enum ps_status name_live_blocks(const struct ps_pool *pool)
-{
-	struct live_blocks live = { .pool = pool };
-
-	al_visit_live(pool->al, name_block, &live);
-	return bs_fail(PS_BUSY,
-		       "%" PRIu64 " blocks of %" PRIu64 " bytes in all are "
-		       "still allocated: %s%s; free them first",
-		       live.count, live.bytes, live.text,
-		       live.count > NAMED_BLOCKS ? ", ..." : "");
-}
-
 static bool is_given(const struct ps_pool *pool)
 {
 	for (uint32_t i = 0; i < pool->slots_used; i++) {
@@ -282,8 +242,6 @@ enum ps_status ps_clear_shared(struct ps_pool *pool)
 	if (p == NULL)
 		return lb_refuse(pool);
 	status = al_clear(p->al);
-	if (status == PS_BUSY)
-		return name_live_blocks(p);
 	if (status != PS_OK)
 		return status;
 	lb_turn_take(p);

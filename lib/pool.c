@@ -80,6 +80,7 @@ enum ps_status lb_pool_start(struct ps_pool *pool)
 	struct al_config config = {
 		.capacity = pool->window,
 		.room_unit = pool->layout.segment_size,
+		.base = pool->base,
 		.ops = lb_room_ops,
 		.owner = pool,
 	};

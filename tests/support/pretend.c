@@ -74,6 +74,18 @@ static enum ps_status grow(void *owner, uint64_t bytes, uint64_t stream,
 	return n > 0 ? PS_OK : PS_OUT_OF_MEMORY;
 }
 
+static enum ps_status grow_late(void *owner, uint64_t bytes, uint64_t stream,
+				struct al_span *span_out)
+{
+	struct tp_world *world = owner;
+
+	pthread_mutex_lock(&world->mutex);
+	world->segments += world->late;
+	world->late = 0;
+	pthread_mutex_unlock(&world->mutex);
+	return grow(owner, bytes, stream, span_out);
+}
+
 static void shrink(void *owner, const struct al_span *span)
 {
 	struct tp_world *world = owner;
@@ -221,17 +233,31 @@ struct al_config tp_config(struct tp_world *world, unsigned int shards)
 	};
 }
 
-void tp_init(struct tp_world *world, unsigned int segments, unsigned int shards)
+static void init(struct tp_world *world, const struct al_config *config,
+		 unsigned int segments)
 {
-	struct al_config config = tp_config(world, shards);
-
 	memset(world, 0, sizeof(*world));
 	pthread_mutex_init(&world->mutex, NULL);
 	world->segments = segments;
 	world->host_allocs_left = -1;
 	for (unsigned int i = 0; i < TP_SEGMENTS; i++)
 		world->homes[i] = AL_STREAM_NONE;
-	th_assert_ok(al_new(&config, &world->al));
+	th_assert_ok(al_new(config, &world->al));
+}
+
+void tp_init(struct tp_world *world, unsigned int segments, unsigned int shards)
+{
+	struct al_config config = tp_config(world, shards);
+
+	init(world, &config, segments);
+}
+
+void tp_init_late(struct tp_world *world, unsigned int segments)
+{
+	struct al_config config = tp_config(world, 1);
+
+	config.ops.grow_late = grow_late;
+	init(world, &config, segments);
 }
 
 void tp_abandon(struct tp_world *world)

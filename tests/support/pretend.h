@@ -26,6 +26,7 @@ struct tp_world {
 	pthread_mutex_t mutex;
 	struct al_allocator *al;
 	unsigned int segments;       /* of them may be given */
+	unsigned int late;           /* and that many more, at last */
 	uint64_t homes[TP_SEGMENTS]; /* AL_STREAM_NONE or bound */
 	bool given[TP_SEGMENTS];
 	_Atomic(uint64_t) submitted[TP_STREAMS];
@@ -46,6 +47,8 @@ struct tp_world {
 /* @segments of room, all for any stream; @shards as in al_config. */
 void tp_init(struct tp_world *world, unsigned int segments,
 	     unsigned int shards);
+/* The same with an owner that finds world->late segments more at last. */
+void tp_init_late(struct tp_world *world, unsigned int segments);
 /* Clears the allocator, checks that all came back, and destroys it. */
 void tp_done(struct tp_world *world);
 /* The same for a test that leaves blocks on purpose. */
