@@ -15,7 +15,10 @@
 
 struct ip_client {
 	struct ip_conn conn;
-	uint32_t seq; /* of the last request */
+	uint32_t seq;     /* of the last request */
+	uint32_t wanted;  /* of the TAKE under way: not granted yet */
+	uint32_t wait_ms; /* of the same: how long the daemon may wait */
+	bool is_settled;  /* the minor version of conn is the agreed one */
 };
 
 /* Over a connected socket, which stays the caller's. @timeout_ms: for each
@@ -25,8 +28,8 @@ enum ps_status ip_client_init(struct ip_client *client, int socket,
 			      int timeout_ms);
 
 /* @attach: seq and minor_low are filled in. Sends this process's pidfd with
- * it. @events_out: the service thread's socket, the caller's. The daemon's
- * refusal comes back with its own status. */
+ * it, where there is one. @events_out: the service thread's socket, the
+ * caller's. The daemon's refusal comes back with its own status. */
 enum ps_status ip_client_attach(struct ip_client *client,
 				struct ip_attach *attach,
 				struct ip_welcome *welcome_out,
@@ -36,15 +39,17 @@ enum ps_status ip_client_held(struct ip_client *client,
 			      struct ip_list *held_out);
 
 /* One GRANT at a time: called again while IP_LIST_MORE is set (@take NULL
- * then). @fds_out: IP_LIST_MAX places, -1 for parked ones; the caller's.
- * Denials come back with their status and text. */
+ * then). Waits as much longer as the daemon may, by @take. @fds_out:
+ * IP_LIST_MAX places, -1 for parked ones; the caller's. Denials come back with
+ * their status and text. */
 enum ps_status ip_client_take(struct ip_client *client,
 			      const struct ip_take *take,
 			      struct ip_list *grant_out, int *fds_out);
+/* In as many messages as it takes; any @count. */
 enum ps_status ip_client_give(struct ip_client *client,
 			      const uint32_t *segments, uint32_t count,
 			      bool parked);
-/* @fds_out: @count places. */
+/* @count: 1 to IP_LIST_MAX. @fds_out: as many places; the caller's. */
 enum ps_status ip_client_need(struct ip_client *client, uint32_t first,
 			      uint32_t count, bool *write_out, int *fds_out);
 enum ps_status ip_client_leave(struct ip_client *client);
