@@ -53,8 +53,8 @@ static void uuid_text(const CUuuid *uuid, char text[DV_UUID_TEXT])
 	}
 }
 
-static enum ps_status read_uuid(const struct dv_driver *driver, CUdevice gpu,
-				char text[DV_UUID_TEXT])
+enum ps_status dv_read_uuid(const struct dv_driver *driver, CUdevice gpu,
+			    char text[DV_UUID_TEXT])
 {
 	CUuuid uuid;
 	CUresult result = driver->cuDeviceGetUuid_v2(&uuid, gpu);
@@ -64,6 +64,19 @@ static enum ps_status read_uuid(const struct dv_driver *driver, CUdevice gpu,
 				 gpu);
 	uuid_text(&uuid, text);
 	return PS_OK;
+}
+
+enum ps_status dv_read_name(const struct dv_driver *driver, CUdevice gpu,
+			    char text[DV_NAME_TEXT])
+{
+	return dv_result(driver,
+			 driver->cuDeviceGetName(text, DV_NAME_TEXT, gpu),
+			 "asking GPU %d for its name", gpu);
+}
+
+bool dv_name_is_mig(const char *name)
+{
+	return strstr(name, " MIG ") != NULL;
 }
 
 static enum ps_status find_uuid(const struct dv_driver *driver, int count,
@@ -78,7 +91,7 @@ static enum ps_status find_uuid(const struct dv_driver *driver, int count,
 		status = dv_result(driver, driver->cuDeviceGet(&gpu, i),
 				   "opening GPU %d", i);
 		if (status == PS_OK)
-			status = read_uuid(driver, gpu, text);
+			status = dv_read_uuid(driver, gpu, text);
 		if (status != PS_OK)
 			return status;
 		if (strcasecmp(text, wanted) == 0) {
@@ -113,16 +126,31 @@ static enum ps_status find_index(const struct dv_driver *driver, int count,
 			 "opening GPU %ld", index);
 }
 
-static enum ps_status find_gpu(const struct dv_driver *driver,
-			       const char *wanted, CUdevice *gpu_out)
+static enum ps_status count_gpus(const struct dv_driver *driver, int *count_out)
 {
 	enum ps_status status;
-	int count = 0;
 
 	status = dv_result(driver, driver->cuInit(0), "starting CUDA");
 	if (status == PS_OK)
-		status = dv_result(driver, driver->cuDeviceGetCount(&count),
+		status = dv_result(driver, driver->cuDeviceGetCount(count_out),
 				   "counting the GPUs");
+	return status;
+}
+
+enum ps_status dv_device_count(int *count_out)
+{
+	const struct dv_driver *driver;
+	enum ps_status status = dv_driver_get(&driver);
+
+	return status == PS_OK ? count_gpus(driver, count_out) : status;
+}
+
+enum ps_status dv_find_gpu(const struct dv_driver *driver, const char *wanted,
+			   CUdevice *gpu_out)
+{
+	int count = 0;
+	enum ps_status status = count_gpus(driver, &count);
+
 	if (status != PS_OK)
 		return status;
 	if (strncmp(wanted, "MIG-", 4) == 0)
@@ -185,7 +213,7 @@ static enum ps_status check_gpu(struct dv_device *dev)
 
 	if (status != PS_OK)
 		return status;
-	if (strstr(dev->name, " MIG "))
+	if (dv_name_is_mig(dev->name))
 		return bs_fail(PS_UNSUPPORTED,
 			       "%s (%s) is a MIG instance; a pool needs a "
 			       "whole GPU: turn MIG off (nvidia-smi -mig 0)",
@@ -203,14 +231,11 @@ static enum ps_status check_gpu(struct dv_device *dev)
 
 static enum ps_status identify(struct dv_device *dev)
 {
-	enum ps_status status = read_uuid(dev->driver, dev->ordinal, dev->uuid);
+	enum ps_status status =
+		dv_read_uuid(dev->driver, dev->ordinal, dev->uuid);
 
 	if (status == PS_OK)
-		status = dv_result(dev->driver,
-				   dev->driver->cuDeviceGetName(
-					   dev->name, (int)sizeof(dev->name),
-					   dev->ordinal),
-				   "asking %s for its name", dev->uuid);
+		status = dv_read_name(dev->driver, dev->ordinal, dev->name);
 	return status == PS_OK ? check_gpu(dev) : status;
 }
 
@@ -257,7 +282,8 @@ enum ps_status dv_device_open(const char *gpu, struct dv_device **dev_out)
 	bs_lock_init(&dev->lock, BS_RANK_DEVICE);
 	status = dv_driver_get(&dev->driver);
 	if (status == PS_OK)
-		status = find_gpu(dev->driver, gpu ? gpu : "0", &dev->ordinal);
+		status = dv_find_gpu(dev->driver, gpu ? gpu : "0",
+				     &dev->ordinal);
 	if (status == PS_OK)
 		status = identify(dev);
 	if (status == PS_OK)

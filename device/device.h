@@ -17,6 +17,7 @@
 
 /* "GPU-" and a UUID in the usual form, with the end. */
 #define DV_UUID_TEXT 41
+#define DV_NAME_TEXT 256
 #define DV_IPC_HANDLE_BYTES 64
 
 struct dv_device;
@@ -43,6 +44,45 @@ enum ps_status dv_memory_info(struct dv_device *dev, uint64_t *free_out,
 			      uint64_t *total_out);
 /* Bytes; what segment sizes are multiples of. */
 enum ps_status dv_granularity(struct dv_device *dev, uint64_t *bytes_out);
+
+/* ---- what a GPU and its driver are like ---- */
+
+/* Who may have a context; the driver's numbers. */
+enum dv_compute_mode {
+	DV_COMPUTE_DEFAULT = 0,
+	DV_COMPUTE_PROHIBITED = 2,
+	DV_COMPUTE_EXCLUSIVE = 3, /* one process at a time */
+};
+
+struct dv_traits {
+	char uuid[DV_UUID_TEXT];
+	char name[DV_NAME_TEXT];
+	int driver_version; /* as dv_driver_version() */
+	int capability;     /* 90 is 9.0 */
+	uint64_t total;     /* bytes of memory */
+	int compute_mode;   /* enum dv_compute_mode, or one not known here */
+	bool is_mig;        /* an instance, not a whole GPU */
+	bool is_mps;        /* this process's work runs in an MPS server */
+	bool has_vmm;
+	bool has_posix_fds;
+	bool has_value_waits; /* all that cuStreamWaitValue32 can do */
+};
+
+/*
+ * Looks without making a context, in any compute mode, and does not stop at
+ * what a pool could not live with. @gpu: as in dv_device_open(). PS_NO_DRIVER,
+ * PS_NO_DEVICE, PS_UNSUPPORTED (the driver): there is nothing to look at.
+ */
+enum ps_status dv_traits_get(const char *gpu, struct dv_traits *traits_out);
+/* How many GPUs CUDA shows. */
+enum ps_status dv_device_count(int *count_out);
+
+/*
+ * How the paths of the files begin that a process which uses a GPU has open:
+ * "/dev/nvidia", or the simulated GPU's folder once that driver is loaded.
+ * Lives as long as the process.
+ */
+const char *dv_file_prefix(void);
 
 /* ---- segments: physical memory ---- */
 
@@ -133,5 +173,15 @@ enum ps_status dv_copy_out(struct dv_device *dev, void *dst, uint64_t src,
 			   size_t bytes);
 /* For all work of the context. Captures: as dv_fence_record_all(). */
 enum ps_status dv_synchronize(struct dv_device *dev);
+
+/* ---- work of our own, not waited for ---- */
+
+/* A stream that is ordered with no other. */
+enum ps_status dv_stream_create(struct dv_device *dev, void **stream_out);
+/* What was submitted on it is done all the same. NULL: ok. */
+void dv_stream_destroy(struct dv_device *dev, void *stream);
+/* Submits: fills with a word. pre: address and bytes are multiples of 4. */
+enum ps_status dv_fill(struct dv_device *dev, uint64_t address, uint32_t word,
+		       uint64_t bytes, void *stream);
 
 #endif /* DEVICE_DEVICE_H */

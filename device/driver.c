@@ -21,8 +21,11 @@
 #define REAL_LIBRARY "libcuda.so.1"
 #define SIM_LIBRARY "poolswitch/sim/libcuda.so.1"
 
+/* Where the real driver's files are. */
+#define REAL_FILES "/dev/nvidia"
+
 /* Only the simulated library exports it. */
-#define SIM_MARK "simReset"
+#define SIM_MARK "simFolder"
 
 enum need { OPTIONAL, REQUIRED };
 
@@ -147,6 +150,18 @@ static bool is_without(const char *name)
 	return false;
 }
 
+/* How the paths of the driver's files begin. */
+static const char *files_of(void *library, bool simulated)
+{
+	const char *(*folder)(void);
+	void *address = dlsym(library, SIM_MARK);
+
+	if (!simulated || !address)
+		return REAL_FILES;
+	memcpy(&folder, &address, sizeof(address));
+	return folder();
+}
+
 static enum ps_status fill_table(void *library)
 {
 	const struct symbol *symbol;
@@ -203,6 +218,7 @@ static enum ps_status load(void)
 	if (status != PS_OK)
 		return status;
 	table.simulated = simulated;
+	table.files = files_of(library, simulated);
 	return check_version();
 }
 

@@ -18,8 +18,9 @@ struct dv_driver {
 #define SYMBOL(need, type, name, params) type(*name) params;
 #include "device/symbols.def"
 #undef SYMBOL
-	int version;    /* cuDriverGetVersion: 13000 is CUDA 13.0 */
-	bool simulated; /* by device/sim/ */
+	int version;       /* cuDriverGetVersion: 13000 is CUDA 13.0 */
+	bool simulated;    /* by device/sim/ */
+	const char *files; /* dv_file_prefix() */
 };
 
 /*

@@ -14,8 +14,6 @@
 #include "device/driver.h"
 #include "device/result.h"
 
-#define DV_NAME_TEXT 256
-
 struct dv_device {
 	uint32_t magic; /* DV_DEVICE_MAGIC while it is open */
 
@@ -53,6 +51,15 @@ void dv_leave(struct dv_device *dev, struct dv_visit visit);
 
 /* dv_stream_check() from inside. pre: the context is entered. */
 enum ps_status dv_check_capture(struct dv_device *dev, CUstream stream);
+
+/* Starts CUDA and finds the GPU that was asked for. */
+enum ps_status dv_find_gpu(const struct dv_driver *driver, const char *wanted,
+			   CUdevice *gpu_out);
+enum ps_status dv_read_uuid(const struct dv_driver *driver, CUdevice gpu,
+			    char text[DV_UUID_TEXT]);
+enum ps_status dv_read_name(const struct dv_driver *driver, CUdevice gpu,
+			    char text[DV_NAME_TEXT]);
+bool dv_name_is_mig(const char *name);
 
 /* Frees the spare fences; @alive: their events too. */
 void dv_fences_drop(struct dv_device *dev, bool alive);

@@ -163,6 +163,12 @@ CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice device)
 	return CUDA_SUCCESS;
 }
 
+static int compute_mode(void)
+{
+	return (int)sim_setting("POOLSWITCH_SIM_COMPUTE_MODE",
+				CU_COMPUTEMODE_DEFAULT);
+}
+
 CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute,
 			      CUdevice device)
 {
@@ -185,6 +191,13 @@ CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute,
 	case CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED:
 		*value = (int)sim_setting("POOLSWITCH_SIM_VMM", 1);
 		break;
+	case CU_DEVICE_ATTRIBUTE_COMPUTE_MODE:
+		*value = compute_mode();
+		break;
+	case CU_DEVICE_ATTRIBUTE_MPS_ENABLED:
+		*value = (int)sim_setting("POOLSWITCH_SIM_MPS", 0);
+		break;
+	case CU_DEVICE_ATTRIBUTE_CAN_USE_STREAM_WAIT_VALUE_NOR:
 	case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT:
 	case CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED:
 	case CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED:
@@ -231,6 +244,8 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
 		return CUDA_ERROR_INVALID_VALUE;
 	if (device != 0)
 		return CUDA_ERROR_INVALID_DEVICE;
+	if (compute_mode() == CU_COMPUTEMODE_PROHIBITED)
+		return CUDA_ERROR_DEVICE_UNAVAILABLE;
 	pthread_mutex_lock(&lock);
 	if (atomic_load(&primary.holds) == 0)
 		result = claim_memory();

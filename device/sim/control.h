@@ -31,4 +31,8 @@ void simReset(void);
  */
 void simDie(unsigned int milliseconds);
 
+/* The folder that is the GPU. Each process that has called cuInit() keeps a
+ * file in it open, as it would one of /dev/nvidia*. */
+const char *simFolder(void);
+
 #endif /* DEVICE_SIM_CONTROL_H */

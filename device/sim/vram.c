@@ -3,6 +3,7 @@
 
 #include "device/sim/vram.h"
 
+#include "device/sim/control.h"
 #include "device/sim/entry.h"
 
 #include <errno.h>
@@ -93,7 +94,12 @@ static void choose_folder(void)
 	else
 		snprintf(folder, sizeof(folder), "/dev/shm/poolswitch-sim-%u",
 			 (unsigned int)getuid());
-	mkdir(folder, 0700);
+}
+
+SIM_EXPORT const char *simFolder(void)
+{
+	choose_folder();
+	return folder;
 }
 
 /* pre: the state is locked. */
@@ -110,12 +116,20 @@ static bool make_state(int fd)
 	return is_made;
 }
 
+static CUresult fail_start(int lock, void *memory)
+{
+	munmap(memory, sizeof(*state));
+	unlock_state(lock);
+	return CUDA_ERROR_OPERATING_SYSTEM;
+}
+
 CUresult sim_vram_start(void)
 {
 	void *memory = MAP_FAILED;
 	int fd;
 
 	choose_folder();
+	mkdir(folder, 0700);
 	fd = lock_state();
 	if (fd < 0)
 		return CUDA_ERROR_OPERATING_SYSTEM;
@@ -126,6 +140,9 @@ CUresult sim_vram_start(void)
 		unlock_state(fd);
 		return CUDA_ERROR_OPERATING_SYSTEM;
 	}
+	/* As a real driver does: who has it open may have work running. */
+	if (open_file("nvidia0") < 0)
+		return fail_start(fd, memory);
 	state = memory;
 	if (state->magic != STATE_MAGIC) {
 		state->total =

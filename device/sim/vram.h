@@ -27,7 +27,7 @@ struct sim_range {
 	uint64_t serial; /* tells it from another that lies there later */
 };
 
-/* Opens, or makes, the GPU; once a process. */
+/* Opens, or makes, the GPU; once a process. Keeps a file open for good. */
 CUresult sim_vram_start(void);
 
 uint64_t sim_vram_total(void);

@@ -399,7 +399,8 @@ static const char *const exports[] = {
 #define SYMBOL(need, type, name, params) #name,
 #include "device/symbols.def"
 #undef SYMBOL
-	"simFailNth", "simCalls", "simLoseDevice", "simReset", "simDie",
+	"simFailNth", "simCalls", "simLoseDevice",
+	"simReset",   "simDie",   "simFolder",
 };
 
 static bool is_listed(const char *name)

@@ -1,0 +1,50 @@
+/* SPDX-FileCopyrightText: 2026 The poolswitch authors */
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Streams of our own, and what is submitted on them. */
+#include "device/internal.h"
+
+enum ps_status dv_stream_create(struct dv_device *dev, void **stream_out)
+{
+	CUstream stream = NULL;
+	struct dv_visit visit;
+	enum ps_status status = dv_enter(dev, &visit);
+
+	if (status != PS_OK)
+		return status;
+	status = dv_result(
+		dev->driver,
+		dev->driver->cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING),
+		"creating a stream on %s", dev->uuid);
+	dv_leave(dev, visit);
+	if (status == PS_OK)
+		*stream_out = stream;
+	return status;
+}
+
+void dv_stream_destroy(struct dv_device *dev, void *stream)
+{
+	struct dv_visit visit;
+
+	if (!stream || dv_enter(dev, &visit) != PS_OK)
+		return;
+	dev->driver->cuStreamDestroy_v2(stream);
+	dv_leave(dev, visit);
+}
+
+enum ps_status dv_fill(struct dv_device *dev, uint64_t address, uint32_t word,
+		       uint64_t bytes, void *stream)
+{
+	struct dv_visit visit;
+	enum ps_status status = dv_enter(dev, &visit);
+
+	if (status != PS_OK)
+		return status;
+	status = dv_result(
+		dev->driver,
+		dev->driver->cuMemsetD32Async(address, word, bytes / 4, stream),
+		"filling %llu bytes at 0x%llx", (unsigned long long)bytes,
+		(unsigned long long)address);
+	dv_leave(dev, visit);
+	return status;
+}
