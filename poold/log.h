@@ -10,10 +10,13 @@
 #ifndef POOLD_LOG_H
 #define POOLD_LOG_H
 
+#include <stdbool.h>
+
 enum pd_level { PD_ERROR = 3, PD_WARNING = 4, PD_NOTICE = 5, PD_DEBUG = 7 };
 
-/* "keeper" or "agent"; before that "poolswitchd". */
-void pd_log_open(const char *half);
+/* @half: a literal, "keeper" or "agent"; before this call the lines begin with
+ * "poolswitchd:". Looks at JOURNAL_STREAM. @is_verbose: PD_DEBUG too. */
+void pd_log_open(const char *half, bool is_verbose);
 void pd_log(enum pd_level level, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
