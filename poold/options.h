@@ -20,7 +20,7 @@ struct pd_options {
 	const char *group;
 	const char *pid_file; /* NULL: none */
 	const char *limits;   /* path; NULL: the defaults */
-	bool is_ready_printed;
+	bool is_verbose;
 };
 
 /* Parses; prints help, version or what is wrong by itself and exits then
