@@ -24,8 +24,7 @@
 #ifndef TESTS_SUPPORT_DAEMON_H
 #define TESTS_SUPPORT_DAEMON_H
 
-#include "include/poolswitch.h"
-#include "tests/support/harness.h"
+#include "tests/support/pools.h"
 
 #include <jansson.h>
 
@@ -113,6 +112,11 @@ void th_daemon_sums(struct th_daemon_sums *sums_out);
 /* Waits until nothing is leased, parked, quarantined, dirty or remade and
  * @clients are left, then fills in the sums. */
 void th_daemon_settle(int64_t clients, struct th_daemon_sums *sums_out);
+/* Wait until STATUS says so: @count clients, nothing of a dead one; so many
+ * bytes quarantined; that process present in that way. */
+void th_daemon_wait_clients(int64_t count);
+void th_daemon_wait_quarantined(int64_t bytes);
+void th_daemon_wait_presence(pid_t pid, const char *presence);
 /* Waits until bytes and descriptors are these; prints both if they never
  * are. */
 void th_daemon_await_same(const struct th_daemon_sums *before);
@@ -126,6 +130,22 @@ void th_daemon_show_log(const char *path);
 long th_fds_of(pid_t pid);
 
 /* ---- clients ---- */
+
+/* A child, and a socket for th_tell() and th_await() between it and the test.
+ * It ends when the test does. */
+struct th_client {
+	pid_t pid;
+	int link;
+};
+
+/* @run: ends the child with 0 when it returns. */
+void th_client_start(struct th_client *client, void (*run)(int link));
+/* Tells it to go on, and waits until it has ended with 0. */
+void th_client_finish(struct th_client *client);
+/* SIGKILL, and waits. */
+void th_client_kill(struct th_client *client);
+/* Has ended by itself: its status, as of th_wait(). */
+int th_client_wait(struct th_client *client);
 
 /* ps_attach() with the defaults; asserts success. */
 struct ps_pool *th_attach(void);

@@ -14,7 +14,6 @@
 #define REST_MS 2
 /* The daemon closes the connection of who asked a moment later. */
 #define FD_LOOKS 5
-#define PIECE_WORDS 16384u
 
 void th_rest_ms(unsigned int ms)
 {
@@ -173,6 +172,76 @@ void th_daemon_settle(int64_t clients, struct th_daemon_sums *sums_out)
 	fail();
 }
 
+/* ---- waiting ---- */
+
+/* @is_so asks one status about @want. */
+static void wait_until(bool (*is_so)(const json_t *status, const void *want),
+		       const void *want, const char *what)
+{
+	uint64_t end = th_now_ns() + TH_DAEMON_MS * UINT64_C(1000000);
+	json_t *status;
+	bool so;
+
+	do {
+		status = th_daemon_status();
+		so = is_so(status, want);
+		json_decref(status);
+		if (so)
+			return;
+		th_rest_ms(REST_MS);
+	} while (th_now_ns() < end);
+	fail_msg("it never came to %s", what);
+}
+
+static bool has_clients(const json_t *status, const void *want)
+{
+	const json_t *of = json_object_get(json_object_get(status, "regions"),
+					   "computation");
+	size_t count = json_array_size(json_object_get(status, "clients"));
+
+	return (int64_t)count == *(const int64_t *)want &&
+	       th_json_number(of, "quarantined") == 0 &&
+	       th_json_number(of, "dirty") == 0 &&
+	       th_json_number(of, "remaking") == 0;
+}
+
+void th_daemon_wait_clients(int64_t count)
+{
+	wait_until(has_clients, &count, "that number of clients");
+}
+
+static bool has_quarantined(const json_t *status, const void *want)
+{
+	return th_json_number(status, "regions.computation.quarantined") ==
+	       *(const int64_t *)want;
+}
+
+void th_daemon_wait_quarantined(int64_t bytes)
+{
+	wait_until(has_quarantined, &bytes, "that quarantine");
+}
+
+struct presence {
+	pid_t pid;
+	const char *name;
+};
+
+static bool is_present(const json_t *status, const void *want)
+{
+	const struct presence *presence = want;
+	json_t *client = th_status_client(status, presence->pid);
+	const char *is = json_string_value(json_object_get(client, "presence"));
+
+	return is != NULL && strcmp(is, presence->name) == 0;
+}
+
+void th_daemon_wait_presence(pid_t pid, const char *presence)
+{
+	const struct presence want = { pid, presence };
+
+	wait_until(is_present, &want, presence);
+}
+
 void th_daemon_await_same(const struct th_daemon_sums *before)
 {
 	uint64_t end = th_now_ns() + TH_DAEMON_MS * UINT64_C(1000000);
@@ -226,86 +295,4 @@ void th_daemon_show_log(const char *path)
 	if (log != NULL)
 		print_error("the daemon's log ends:\n%s", log + skipped);
 	free(log);
-}
-
-/* ---- clients ---- */
-
-struct ps_pool *th_attach_name(const char *name)
-{
-	struct ps_attach_config *config;
-	struct ps_pool *pool;
-
-	th_assert_ok(ps_attach_config_new(&config));
-	th_assert_ok(ps_attach_config_set_name(config, name));
-	th_assert_ok(ps_attach(config, &pool));
-	ps_attach_config_free(config);
-	return pool;
-}
-
-struct ps_pool *th_attach(void)
-{
-	return th_attach_name(NULL);
-}
-
-/* Never 0, so that scrubbed memory is nobody's. */
-static uint32_t word_at(uint32_t seed, size_t index)
-{
-	uint64_t mixed = (seed + UINT64_C(1)) * UINT64_C(0x9e3779b97f4a7c15) +
-			 index * UINT64_C(0xbf58476d1ce4e5b9);
-
-	return (uint32_t)(mixed >> 32) | 1u;
-}
-
-static size_t piece_of(size_t bytes, size_t done)
-{
-	size_t left = bytes - done;
-
-	return left < PIECE_WORDS * 4 ? left : PIECE_WORDS * 4;
-}
-
-void th_pattern_write(struct ps_pool *pool, void *at, size_t bytes,
-		      uint32_t seed)
-{
-	static uint32_t words[PIECE_WORDS];
-	size_t piece;
-
-	for (size_t done = 0; done < bytes; done += piece) {
-		piece = piece_of(bytes, done);
-		for (size_t i = 0; i < piece / 4; i++)
-			words[i] = word_at(seed, done / 4 + i);
-		th_assert_ok(
-			ps_mem_write(pool, (char *)at + done, words, piece));
-	}
-}
-
-/* @seed: NULL: zeros are expected. */
-static void check(struct ps_pool *pool, const void *at, size_t bytes,
-		  const uint32_t *seed)
-{
-	static uint32_t words[PIECE_WORDS];
-	size_t piece;
-	uint32_t want;
-
-	for (size_t done = 0; done < bytes; done += piece) {
-		piece = piece_of(bytes, done);
-		th_assert_ok(ps_mem_read(pool, words, (const char *)at + done,
-					 piece));
-		for (size_t i = 0; i < piece / 4; i++) {
-			want = seed == NULL ? 0 : word_at(*seed, done / 4 + i);
-			if (words[i] != want)
-				fail_msg("byte %zu is 0x%08x, not 0x%08x",
-					 done + 4 * i, words[i], want);
-		}
-	}
-}
-
-void th_pattern_check(struct ps_pool *pool, const void *at, size_t bytes,
-		      uint32_t seed)
-{
-	check(pool, at, bytes, &seed);
-}
-
-void th_zeros_check(struct ps_pool *pool, const void *at, size_t bytes)
-{
-	check(pool, at, bytes, NULL);
 }

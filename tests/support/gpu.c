@@ -28,6 +28,44 @@ static const char poke_ptx[] = ".version 7.0\n"
 			       "  ret;\n"
 			       "}\n";
 
+static const char scribble_ptx[] = ".version 7.0\n"
+				   ".target sm_70\n"
+				   ".address_size 64\n"
+				   ".visible .entry scribble(\n"
+				   "    .param .u64 address,\n"
+				   "    .param .u32 words,\n"
+				   "    .param .u32 value,\n"
+				   "    .param .u64 ns)\n"
+				   "{\n"
+				   "  .reg .b64 %a, %at, %o, %t0, %t1, %ns;\n"
+				   "  .reg .b32 %n, %v, %i, %first, %step;\n"
+				   "  .reg .pred %p;\n"
+				   "  ld.param.u64 %a, [address];\n"
+				   "  ld.param.u32 %n, [words];\n"
+				   "  ld.param.u32 %v, [value];\n"
+				   "  ld.param.u64 %ns, [ns];\n"
+				   "  cvta.to.global.u64 %a, %a;\n"
+				   "  mov.u32 %first, %tid.x;\n"
+				   "  mov.u32 %step, %ntid.x;\n"
+				   "  mov.u64 %t0, %globaltimer;\n"
+				   "again:\n"
+				   "  mov.u32 %i, %first;\n"
+				   "next:\n"
+				   "  setp.ge.u32 %p, %i, %n;\n"
+				   "  @%p bra done;\n"
+				   "  mul.wide.u32 %o, %i, 4;\n"
+				   "  add.u64 %at, %a, %o;\n"
+				   "  st.volatile.global.u32 [%at], %v;\n"
+				   "  add.u32 %i, %i, %step;\n"
+				   "  bra next;\n"
+				   "done:\n"
+				   "  mov.u64 %t1, %globaltimer;\n"
+				   "  sub.u64 %t1, %t1, %t0;\n"
+				   "  setp.lt.u64 %p, %t1, %ns;\n"
+				   "  @%p bra again;\n"
+				   "  ret;\n"
+				   "}\n";
+
 static struct th_gpu the_gpu;
 
 void th_check_result(CUresult result, CUresult expected, const char *call,
@@ -308,10 +346,11 @@ void th_gpu_assert_busy(const struct th_gpu *gpu, CUstream stream)
 	th_cu(gpu->driver->cuEventDestroy_v2(event));
 }
 
-CUfunction th_gpu_poke(const struct th_gpu *gpu)
+static CUfunction load(const struct th_gpu *gpu, const char *ptx,
+		       const char *name)
 {
 	char simulated[4096];
-	const void *image = poke_ptx;
+	const void *image = ptx;
 	CUfunction function;
 	CUmodule module;
 
@@ -321,8 +360,24 @@ CUfunction th_gpu_poke(const struct th_gpu *gpu)
 		image = simulated;
 	}
 	th_cu(gpu->driver->cuModuleLoadData(&module, image));
-	th_cu(gpu->driver->cuModuleGetFunction(&function, module, "poke"));
+	th_cu(gpu->driver->cuModuleGetFunction(&function, module, name));
 	return function;
+}
+
+CUfunction th_gpu_poke(const struct th_gpu *gpu)
+{
+	return load(gpu, poke_ptx, "poke");
+}
+
+void th_gpu_scribble(const struct th_gpu *gpu, CUstream stream,
+		     CUdeviceptr address, uint32_t words, uint32_t value,
+		     uint64_t ns)
+{
+	CUfunction scribble = load(gpu, scribble_ptx, "scribble");
+	void *args[] = { &address, &words, &value, &ns };
+
+	th_cu(gpu->driver->cuLaunchKernel(scribble, 1, 1, 1, 256, 1, 1, 0,
+					  stream, args, NULL));
 }
 
 void th_gpu_launch_poke(const struct th_gpu *gpu, CUfunction poke,

@@ -130,6 +130,12 @@ CUfunction th_gpu_poke(const struct th_gpu *gpu);
 void th_gpu_launch_poke(const struct th_gpu *gpu, CUfunction poke,
 			CUstream stream, CUdeviceptr address, uint32_t value);
 
+/* Launches a kernel that writes @value to all of @words, again and again for
+ * @ns. */
+void th_gpu_scribble(const struct th_gpu *gpu, CUstream stream,
+		     CUdeviceptr address, uint32_t words, uint32_t value,
+		     uint64_t ns);
+
 /* ---- between the children of th_gpu_pair() ---- */
 
 void th_gpu_send_fd(int socket, int fd);
