@@ -10,87 +10,17 @@
 #include "base/status.h"
 #include "ipc/wire.h"
 #include "tests/support/harness.h"
-#include "tests/support/ipc_samples.h"
-
-#define ANYBODY (IP_SENDER | IP_RECEIVER | IP_CLIENT | IP_DAEMON | IP_HALF)
-#define NEWER (IP_MINOR_HIGH + 1)
-
-/* Where the header's fields are. */
-enum {
-	AT_MAGIC = 0,
-	AT_MAJOR = 4,
-	AT_MINOR = 6,
-	AT_TYPE = 8,
-	AT_FDS = 10,
-	AT_LENGTH = 12,
-	AT_BODY = 16,
-};
-
-struct bytes {
-	uint8_t data[IP_MESSAGE_MAX + 64];
-	size_t size;
-};
-
-static void encode(const struct ip_message *msg, struct bytes *out)
-{
-	memset(out, 0, sizeof(*out));
-	th_assert_ok(ip_message_encode(msg, out->data, &out->size));
-}
-
-static void sample_bytes(enum ip_type type, struct bytes *out)
-{
-	struct ip_message msg;
-
-	th_sample(type, &msg);
-	encode(&msg, out);
-}
-
-static void put(struct bytes *bytes, size_t at, size_t width, uint64_t value)
-{
-	for (size_t i = 0; i < width; i++)
-		bytes->data[at + i] = (uint8_t)(value >> (8 * i));
-}
-
-/* Appends zeros, which the header counts. */
-static void grow(struct bytes *bytes, size_t more)
-{
-	bytes->size += more;
-	put(bytes, AT_LENGTH, 4, bytes->size - IP_HEADER_BYTES);
-}
-
-static enum ps_status decode(const struct bytes *bytes, struct ip_message *msg)
-{
-	return ip_message_decode(bytes->data, bytes->size, ANYBODY, msg);
-}
-
-static void assert_refused(const struct bytes *bytes, enum ps_status expected,
-			   const char *text)
-{
-	struct ip_message msg;
-
-	th_assert_status(decode(bytes, &msg), expected);
-	if (!strstr(bs_fail_text(), text))
-		fail_msg("\"%s\" lacks \"%s\"", bs_fail_text(), text);
-}
-
-/* ------------------------------------------------------------------ */
+#include "tests/support/ipc_bytes.h"
 
 static void test_wire_each_message_is_encoded_to_the_same_bytes(void **state)
 {
 	struct ip_message msg;
-	struct bytes first;
-	struct bytes again;
+	struct ip_message again;
 
 	(void)state;
 	for (size_t i = 0; i < TH_TYPES; i++) {
-		sample_bytes(th_types[i], &first);
-		th_assert_ok(decode(&first, &msg));
-		assert_int_equal(msg.type, th_types[i]);
-		assert_int_equal(msg.fd_count, 0);
-		msg.fd_count = first.data[AT_FDS];
-		encode(&msg, &again);
-		assert_int_equal(first.size, again.size);
-		assert_memory_equal(first.data, again.data, first.size);
+		th_sample(th_types[i], &msg);
+		th_assert_round_trip(&msg, &again);
 	}
 }
 
@@ -101,10 +31,10 @@ static void test_wire_segments_has_the_documented_bytes(void **state)
 		'P', 'S', 'W', 'P', 1, 0, 2, 0, 5, 0, 2, 0, 12, 0,
 		0,   0,   2,   0,   0, 0, 2, 0, 0, 0, 1, 0, 0,  0,
 	};
-	struct bytes bytes;
+	struct th_bytes bytes;
 
 	(void)state;
-	sample_bytes(IP_SEGMENTS, &bytes);
+	th_bytes_of(IP_SEGMENTS, &bytes);
 	assert_int_equal(bytes.size, sizeof(expected));
 	assert_memory_equal(bytes.data, expected, sizeof(expected));
 }
@@ -112,30 +42,22 @@ static void test_wire_segments_has_the_documented_bytes(void **state)
 static void test_wire_offer_fields_lie_as_documented(void **state)
 {
 	struct ip_message msg;
-	struct bytes bytes;
+	struct th_bytes bytes;
 
 	(void)state;
-	sample_bytes(IP_OFFER, &bytes);
-	put(&bytes, AT_BODY + 72, 8, 0x0000123456600000);
-	put(&bytes, AT_BODY + 96, 8, 0x0000000000400000);
-	put(&bytes, AT_BODY + 104, 4, 0x0102);
-	put(&bytes, AT_BODY + 179, 1, 0x77);
-	th_assert_ok(decode(&bytes, &msg));
+	th_bytes_of(IP_OFFER, &bytes);
+	th_put(&bytes, AT_BODY + 72, 8, 0x0000123456600000);
+	th_put(&bytes, AT_BODY + 96, 8, 0x0000000000400000);
+	th_put(&bytes, AT_BODY + 104, 4, 0x0102);
+	th_put(&bytes, AT_BODY + 179, 1, 0x77);
+	th_assert_ok(th_decode(&bytes, &msg));
 	assert_true(msg.body.offer.window_base == 0x0000123456600000);
 	assert_true(msg.body.offer.parameter_bytes == 0x400000);
 	assert_int_equal(msg.body.offer.segment_count, 0x0102);
 	assert_int_equal(msg.body.offer.handle[IP_HANDLE_BYTES - 1], 0x77);
 }
 
-struct bad_field {
-	enum ip_type type;
-	size_t at;
-	size_t width;
-	uint64_t value;
-	const char *text; /* what the error says */
-};
-
-static const struct bad_field bad_fields[] = {
+static const struct th_bad_field bad_fields[] = {
 	{ IP_HELLO, AT_BODY, 2, 3, "minor_low is 3, must be 0 to 2" },
 	{ IP_HELLO, AT_BODY + 2, 2, 0, "modes is 0, must be 1 to 3" },
 	{ IP_HELLO, AT_BODY + 2, 2, 4, "modes is 4, must be 1 to 3" },
@@ -184,139 +106,132 @@ static const struct bad_field bad_fields[] = {
 
 static void test_wire_malformed_field_is_named_with_its_limit(void **state)
 {
-	const size_t count = sizeof(bad_fields) / sizeof(bad_fields[0]);
-	struct bytes bytes;
-
 	(void)state;
-	for (size_t i = 0; i < count; i++) {
-		const struct bad_field *bad = &bad_fields[i];
-
-		sample_bytes(bad->type, &bytes);
-		put(&bytes, bad->at, bad->width, bad->value);
-		assert_refused(&bytes, PS_PROTOCOL, bad->text);
-	}
+	th_assert_bad_fields(bad_fields,
+			     sizeof(bad_fields) / sizeof(bad_fields[0]));
 }
 
 static void test_wire_gpu_without_an_end_is_refused(void **state)
 {
-	struct bytes bytes;
+	struct th_bytes bytes;
 
 	(void)state;
-	sample_bytes(IP_HELLO, &bytes);
+	th_bytes_of(IP_HELLO, &bytes);
 	memset(bytes.data + AT_BODY + 12, 'x', IP_GPU_BYTES);
-	assert_refused(&bytes, PS_PROTOCOL, "gpu has no end within 48 bytes");
+	th_assert_refused(&bytes, PS_PROTOCOL,
+			  "gpu has no end within 48 bytes");
 }
 
 static void test_wire_message_cut_at_every_byte_is_refused(void **state)
 {
 	struct ip_message msg;
-	struct bytes bytes;
+	struct th_bytes bytes;
 	size_t whole;
 
 	(void)state;
 	for (size_t i = 0; i < TH_TYPES; i++) {
-		sample_bytes(th_types[i], &bytes);
+		th_bytes_of(th_types[i], &bytes);
 		whole = bytes.size;
 		for (bytes.size = 0; bytes.size < whole; bytes.size++)
-			th_assert_status(decode(&bytes, &msg), PS_PROTOCOL);
+			th_assert_status(th_decode(&bytes, &msg), PS_PROTOCOL);
 	}
 }
 
 static void test_wire_trailing_byte_is_refused(void **state)
 {
-	struct bytes bytes;
+	struct th_bytes bytes;
 
 	(void)state;
 	for (size_t i = 0; i < TH_TYPES; i++) {
-		sample_bytes(th_types[i], &bytes);
+		th_bytes_of(th_types[i], &bytes);
 		bytes.size++;
-		assert_refused(&bytes, PS_PROTOCOL, "its header says");
+		th_assert_refused(&bytes, PS_PROTOCOL, "its header says");
 	}
 }
 
 static void test_wire_longer_payload_of_known_minor_is_refused(void **state)
 {
-	struct bytes bytes;
+	struct th_bytes bytes;
 
 	(void)state;
 	for (size_t i = 0; i < TH_TYPES; i++) {
-		sample_bytes(th_types[i], &bytes);
-		grow(&bytes, 1);
-		assert_refused(&bytes, PS_PROTOCOL, "length is");
+		th_bytes_of(th_types[i], &bytes);
+		th_grow(&bytes, 1);
+		th_assert_refused(&bytes, PS_PROTOCOL, "length is");
 	}
 }
 
 static void test_wire_longer_payload_of_newer_minor_is_read(void **state)
 {
 	struct ip_message msg;
-	struct bytes bytes;
+	struct th_bytes bytes;
 
 	(void)state;
 	for (size_t i = 0; i < TH_TYPES; i++) {
-		sample_bytes(th_types[i], &bytes);
-		put(&bytes, AT_MINOR, 2, NEWER);
-		grow(&bytes, 64);
-		th_assert_ok(decode(&bytes, &msg));
-		assert_int_equal(msg.minor, NEWER);
+		th_bytes_of(th_types[i], &bytes);
+		th_put(&bytes, AT_MINOR, 2, TH_NEWER);
+		th_grow(&bytes, 64);
+		th_assert_ok(th_decode(&bytes, &msg));
+		assert_int_equal(msg.minor, TH_NEWER);
 	}
 }
 
 static void test_wire_payload_beyond_its_bound_is_refused(void **state)
 {
-	struct bytes bytes;
+	struct th_bytes bytes;
 
 	(void)state;
 	for (size_t i = 0; i < TH_TYPES; i++) {
 		const struct ip_rule *rule =
 			ip_rule_find((uint16_t)th_types[i]);
 
-		sample_bytes(th_types[i], &bytes);
-		put(&bytes, AT_MINOR, 2, NEWER);
-		put(&bytes, AT_LENGTH, 4, rule->bytes_max + 1);
+		th_bytes_of(th_types[i], &bytes);
+		th_put(&bytes, AT_MINOR, 2, TH_NEWER);
+		th_put(&bytes, AT_LENGTH, 4, rule->bytes_max + 1);
 		bytes.size = IP_HEADER_BYTES + rule->bytes_max + 1;
-		assert_refused(&bytes, PS_PROTOCOL, "length is");
+		th_assert_refused(&bytes, PS_PROTOCOL, "length is");
 	}
 }
 
 static void test_wire_newer_minor_may_know_more_modes(void **state)
 {
 	struct ip_message msg;
-	struct bytes bytes;
+	struct th_bytes bytes;
 
 	(void)state;
-	sample_bytes(IP_HELLO, &bytes);
-	put(&bytes, AT_MINOR, 2, NEWER);
-	put(&bytes, AT_BODY + 2, 2, 0x8001);
-	th_assert_ok(decode(&bytes, &msg));
+	th_bytes_of(IP_HELLO, &bytes);
+	th_put(&bytes, AT_MINOR, 2, TH_NEWER);
+	th_put(&bytes, AT_BODY + 2, 2, 0x8001);
+	th_assert_ok(th_decode(&bytes, &msg));
 	assert_int_equal(msg.body.hello.modes, 0x8001);
 }
 
 static void test_wire_other_major_is_a_version_mismatch(void **state)
 {
-	struct bytes bytes;
+	struct th_bytes bytes;
 
 	(void)state;
-	sample_bytes(IP_HELLO, &bytes);
-	put(&bytes, AT_MAJOR, 2, 2);
-	assert_refused(&bytes, PS_VERSION_MISMATCH,
-		       "the peer speaks protocol "
-		       "2.2, this process 1.2");
+	th_bytes_of(IP_HELLO, &bytes);
+	th_put(&bytes, AT_MAJOR, 2, 2);
+	th_assert_refused(&bytes, PS_VERSION_MISMATCH,
+			  "the peer speaks protocol "
+			  "2.2, this process 1.2");
 }
 
 static void test_wire_message_from_the_wrong_side_is_refused(void **state)
 {
 	struct ip_message msg;
-	struct bytes bytes;
+	struct th_bytes bytes;
 
 	(void)state;
 	for (size_t i = 0; i < TH_TYPES; i++) {
 		const struct ip_rule *rule =
 			ip_rule_find((uint16_t)th_types[i]);
-		unsigned int others = ANYBODY & ~rule->from;
+		unsigned int others = TH_ANYBODY & ~rule->from;
 
 		if (others == 0)
 			continue;
-		sample_bytes(th_types[i], &bytes);
+		th_bytes_of(th_types[i], &bytes);
 		th_assert_status(
 			ip_message_decode(bytes.data, bytes.size, others, &msg),
 			PS_PROTOCOL);
@@ -328,17 +243,17 @@ static void test_wire_message_from_the_wrong_side_is_refused(void **state)
 static void test_wire_each_flipped_bit_is_refused_or_kept(void **state)
 {
 	struct ip_message msg;
-	struct bytes bytes;
-	struct bytes again;
+	struct th_bytes bytes;
+	struct th_bytes again;
 
 	(void)state;
 	for (size_t i = 0; i < TH_TYPES; i++) {
-		sample_bytes(th_types[i], &bytes);
+		th_bytes_of(th_types[i], &bytes);
 		for (size_t bit = 0; bit < bytes.size * 8; bit++) {
 			bytes.data[bit / 8] ^= (uint8_t)(1 << bit % 8);
-			if (decode(&bytes, &msg) == PS_OK) {
+			if (th_decode(&bytes, &msg) == PS_OK) {
 				msg.fd_count = bytes.data[AT_FDS];
-				encode(&msg, &again);
+				th_encode(&msg, &again);
 				assert_memory_equal(bytes.data, again.data,
 						    bytes.size);
 			}
@@ -350,13 +265,13 @@ static void test_wire_each_flipped_bit_is_refused_or_kept(void **state)
 static void test_wire_empty_refusal_is_read(void **state)
 {
 	struct ip_message msg;
-	struct bytes bytes;
+	struct th_bytes bytes;
 
 	(void)state;
 	ip_message_init(&msg, IP_REFUSE, IP_MINOR_HIGH);
 	ip_refuse_set(&msg, PS_SYSTEM, "");
-	encode(&msg, &bytes);
-	th_assert_ok(decode(&bytes, &msg));
+	th_encode(&msg, &bytes);
+	th_assert_ok(th_decode(&bytes, &msg));
 	assert_string_equal(msg.body.refuse.text, "");
 }
 
@@ -364,7 +279,7 @@ static void test_wire_refusal_text_is_cut_and_cleaned(void **state)
 {
 	char text[IP_TEXT_MAX + 100];
 	struct ip_message msg;
-	struct bytes bytes;
+	struct th_bytes bytes;
 
 	(void)state;
 	memset(text, 'a', sizeof(text));
@@ -374,8 +289,8 @@ static void test_wire_refusal_text_is_cut_and_cleaned(void **state)
 	ip_refuse_set(&msg, PS_SYSTEM, text);
 	assert_int_equal(strlen(msg.body.refuse.text), IP_TEXT_MAX);
 	assert_memory_equal(msg.body.refuse.text, "a?b??aa", 7);
-	encode(&msg, &bytes);
-	th_assert_ok(decode(&bytes, &msg));
+	th_encode(&msg, &bytes);
+	th_assert_ok(th_decode(&bytes, &msg));
 }
 
 static void test_wire_encoder_refuses_what_decoder_would(void **state)
