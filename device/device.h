@@ -39,6 +39,7 @@ const char *dv_device_uuid(const struct dv_device *dev); /* "GPU-..." */
 const char *dv_device_name(const struct dv_device *dev); /* "NVIDIA H200" */
 int dv_driver_version(void); /* cuDriverGetVersion, 0 before the first open */
 bool dv_is_simulated(void);
+bool dv_is_wsl(void); /* this system is WSL2; loads nothing */
 
 enum ps_status dv_memory_info(struct dv_device *dev, uint64_t *free_out,
 			      uint64_t *total_out);

@@ -5,6 +5,7 @@
 
 #include "base/lock.h"
 #include "base/status.h"
+#include "device/device.h"
 #include "device/result.h"
 
 #include <dlfcn.h>
@@ -46,7 +47,7 @@ static struct bs_lock load_lock = { PTHREAD_MUTEX_INITIALIZER, BS_RANK_DEVICE };
 static struct dv_driver table;             /* guarded by load_lock until... */
 static _Atomic(struct dv_driver *) loaded; /* ...it is published here */
 
-static bool is_wsl(void)
+bool dv_is_wsl(void)
 {
 	char release[256] = "";
 	FILE *file;
@@ -207,7 +208,7 @@ static enum ps_status load(void)
 	status = choose(&simulated);
 	if (status != PS_OK)
 		return status;
-	if (!simulated && is_wsl())
+	if (!simulated && dv_is_wsl())
 		return bs_fail(PS_UNSUPPORTED,
 			       "this is WSL2, whose driver cannot share memory "
 			       "by file descriptor; run on Linux itself");
