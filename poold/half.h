@@ -39,12 +39,22 @@ enum ps_status pd_holdings_size(struct pd_holdings *holdings, uint32_t segments,
 				uint32_t clients);
 void pd_holdings_done(struct pd_holdings *holdings); /* closes everything */
 
-/* Sends everything, which stays the sender's. */
+/*
+ * Sends everything, which stays the sender's. With no segments there is a
+ * socket and nothing else: the receiver is to make a pool.
+ */
 enum ps_status pd_hand_over(struct ip_conn *link,
 			    const struct pd_holdings *holdings);
-/* Receives everything into @holdings_out (initialised, empty). */
+/*
+ * Receives everything into @holdings_out (initialised, empty), or nothing.
+ * PS_FD_LIMIT: so many segments and clients may not be open at once. What is
+ * sent at any time must be read by the other: neither waits for an answer.
+ */
 enum ps_status pd_take_over(struct ip_conn *link,
 			    struct pd_holdings *holdings_out);
+/* The same with BEGIN received already; takes its descriptors. */
+enum ps_status pd_take_over_from(struct ip_conn *link, struct ip_message *begin,
+				 struct pd_holdings *holdings_out);
 
 /* One change, to the other half: keep these, or close yours. */
 enum ps_status pd_tell_keep(struct ip_conn *link, enum ip_piece_kind kind,
@@ -59,10 +69,16 @@ enum ps_status pd_apply(struct pd_holdings *holdings, struct ip_message *msg);
 /*
  * Starts the other half: a process of its own session, with no descriptor of
  * ours but its end of the link (so no GPU file is inherited).
- * @link_out: our end. @pidfd_out: its pidfd.
+ * @link_out: our end. @pidfd_out: its pidfd. PS_FD_LIMIT, PS_HOST_MEMORY,
+ * PS_SYSTEM. Safe in a process with several threads.
  */
 enum ps_status pd_start_half(int argc, char **argv, enum pd_role role,
 			     int *link_out, int *pidfd_out);
+
+/* Raises the soft limit of open files to the hard one. */
+void pd_raise_files(void);
+/* How a half that failed ends, by sysexits.h; docs/daemon.md has the list. */
+int pd_exit_status(enum ps_status status);
 
 /*
  * The halves' lives; each returns the process's exit status.
