@@ -181,6 +181,26 @@ static enum ps_status open_socket(int *fd_out)
 	return PS_OK;
 }
 
+/* @error_out: what connect() said. */
+static enum ps_status call_in_time(int fd, const char *path, int *error_out)
+{
+	enum ps_status status;
+
+	if (!set_patience(fd, IP_TIMEOUT_DEFAULT_MS))
+		return bs_fail_errno("limiting the wait for %s", path);
+	*error_out = call(fd, path);
+	status = judge(*error_out);
+	/* Afterwards it blocks as any socket does. */
+	if (status == PS_OK && !set_patience(fd, 0))
+		return bs_fail_errno("using the connection to %s", path);
+	return status;
+}
+
+static bool is_own_trouble(enum ps_status status)
+{
+	return status == PS_FD_LIMIT || status == PS_SYSTEM;
+}
+
 /* Adds what the place said to @report. */
 static enum ps_status try_path(const char *path, int *fd_out, char *report)
 {
@@ -192,19 +212,15 @@ static enum ps_status try_path(const char *path, int *fd_out, char *report)
 	status = open_socket(&fd);
 	if (status != PS_OK)
 		return status;
-	if (set_patience(fd, IP_TIMEOUT_DEFAULT_MS))
-		error = call(fd, path);
-	else
-		error = errno;
-	status = judge(error);
-	/* Afterwards it blocks as any socket does. */
-	if (status == PS_OK && set_patience(fd, 0)) {
+	status = call_in_time(fd, path, &error);
+	if (status == PS_OK) {
 		*fd_out = fd;
 		return PS_OK;
 	}
-	snprintf(report + used, REPORT_BYTES - used, "%s%s: %s",
-		 used > 0 ? ", " : "", path, explain(error));
 	close(fd);
+	if (!is_own_trouble(status))
+		snprintf(report + used, REPORT_BYTES - used, "%s%s: %s",
+			 used > 0 ? ", " : "", path, explain(error));
 	return status;
 }
 
@@ -237,8 +253,7 @@ enum ps_status ip_connect(const struct ip_paths *paths, int *fd_out,
 
 		if (status == PS_OK)
 			memcpy(path_out, paths->path[i], IP_PATH_BYTES);
-		if (status == PS_OK || status == PS_FD_LIMIT ||
-		    status == PS_SYSTEM)
+		if (status == PS_OK || is_own_trouble(status))
 			return status;
 		if (status != PS_NO_DAEMON)
 			worst = status;

@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -96,6 +97,22 @@ static inline void th_assert_said(const char *text)
 {
 	if (!strstr(bs_fail_text(), text))
 		fail_msg("\"%s\" lacks \"%s\"", bs_fail_text(), text);
+}
+
+/* Leaves exactly @room numbers: descriptors get the lowest that is free. */
+static inline void th_set_fd_room(size_t room, struct rlimit *old_out)
+{
+	struct rlimit limit;
+	int probes[4];
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, old_out), 0);
+	for (size_t i = 0; i <= room; i++)
+		probes[i] = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	limit = *old_out;
+	limit.rlim_cur = (rlim_t)probes[room];
+	for (size_t i = 0; i <= room; i++)
+		close(probes[i]);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
 }
 
 /* Receives at @conn, expects @expected, and leaves nothing open. */

@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -176,6 +177,32 @@ RIGGED(int, bind, int fd, const struct sockaddr *name, socklen_t size)
 RIGGED(int, listen, int fd, int backlog)
 {
 	return fails(TH_LISTEN) ? -1 : __real_listen(fd, backlog);
+}
+
+RIGGED(int, connect, int fd, const struct sockaddr *name, socklen_t size)
+{
+	struct timeval wait = { 0, 0 };
+	socklen_t wait_size = sizeof(wait);
+
+	__real_getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, &wait_size);
+	th_rig.connect_wait_s = (long)wait.tv_sec;
+	return fails(TH_CONNECT) ? -1 : __real_connect(fd, name, size);
+}
+
+RIGGED(int, setsockopt, int fd, int level, int option, const void *value,
+       socklen_t size)
+{
+	if (fails(TH_SETSOCKOPT))
+		return -1;
+	return __real_setsockopt(fd, level, option, value, size);
+}
+
+/* What _FILE_OFFSET_BITS makes of pread(). */
+RIGGED(ssize_t, pread64, int fd, void *bytes, size_t size, off_t at)
+{
+	if (th_rig.most > 0 && th_rig.most < size)
+		size = th_rig.most;
+	return fails(TH_PREAD) ? -1 : __real_pread64(fd, bytes, size, at);
 }
 
 RIGGED(void *, malloc, size_t size)

@@ -25,6 +25,9 @@ enum th_call {
 	TH_SOCKET,
 	TH_BIND,
 	TH_LISTEN,
+	TH_CONNECT,
+	TH_SETSOCKOPT,
+	TH_PREAD,
 	TH_MALLOC,
 	TH_CALLS
 };
@@ -32,14 +35,15 @@ enum th_call {
 struct th_rig {
 	_Atomic int fail_at[TH_CALLS]; /* the n-th call from now; 0: none */
 	int error[TH_CALLS];
-	size_t most;        /* bytes a message call moves; 0: any */
-	bool no_waiting;    /* poll: the whole timeout passes at once */
-	int64_t skew_ns;    /* time that passed so */
-	int drip_fd;        /* poll: a byte comes here each 100 ms; 0: none */
-	unsigned int polls; /* without waiting */
-	int die_fd;         /* who sends here dies ... */
-	size_t die_after;   /* ... after so many bytes */
-	bool dies;          /* the two count */
+	size_t most;         /* bytes a message call moves; 0: any */
+	bool no_waiting;     /* poll: the whole timeout passes at once */
+	int64_t skew_ns;     /* time that passed so */
+	int drip_fd;         /* poll: a byte comes here each 100 ms; 0: none */
+	unsigned int polls;  /* without waiting */
+	long connect_wait_s; /* connect: how long it might have waited */
+	int die_fd;          /* who sends here dies ... */
+	size_t die_after;    /* ... after so many bytes */
+	bool dies;           /* the two count */
 	bool died;
 };
 

@@ -280,22 +280,6 @@ static void test_conn_last_words_outlive_a_reset(void **state)
 /* ------------------------------------------------------------------ */
 /* The limit of open files                                             */
 
-/* Leaves exactly @room numbers: descriptors get the lowest that is free. */
-static void set_room(size_t room, struct rlimit *old_out)
-{
-	struct rlimit limit;
-	int probes[4];
-
-	assert_int_equal(getrlimit(RLIMIT_NOFILE, old_out), 0);
-	for (size_t i = 0; i <= room; i++)
-		probes[i] = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	limit = *old_out;
-	limit.rlim_cur = (rlim_t)probes[room];
-	for (size_t i = 0; i <= room; i++)
-		close(probes[i]);
-	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
-}
-
 /* In a child: there is room for none or one of two descriptors. */
 static void receive_at_the_limit(void *type)
 {
@@ -309,7 +293,7 @@ static void receive_at_the_limit(void *type)
 		th_open_ends(*(int *)type, &ends);
 		th_send_segments(&ends);
 		open_before = th_open_fds();
-		set_room(room, &old);
+		th_set_fd_room(room, &old);
 		status = ip_conn_receive(&ends.receiver, &msg);
 		setrlimit(RLIMIT_NOFILE, &old);
 		th_assert_status(status, PS_FD_LIMIT);
@@ -356,7 +340,7 @@ static void no_room(void *unused)
 	enum ps_status status;
 
 	(void)unused;
-	set_room(0, &old);
+	th_set_fd_room(0, &old);
 	status = ip_fd_room(&room, &limit);
 	setrlimit(RLIMIT_NOFILE, &old);
 	th_assert_ok(status);
