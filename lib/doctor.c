@@ -69,16 +69,25 @@ static void module_version(char version[32])
 	fclose(file);
 }
 
+/* A failure's sentence is what was found and, behind "; ", the remedy. */
+static void tell_failure(const struct lb_doctor *doctor, const char *need,
+			 const char *why, const char *otherwise)
+{
+	const char *remedy = strstr(why, "; ");
+	int length = remedy ? (int)(remedy - why) : (int)strlen(why);
+
+	lb_doctor_tell(doctor, need, false, remedy ? remedy + 2 : otherwise,
+		       "%.*s", length, why);
+}
+
 static void tell_driver(const struct lb_doctor *doctor, const struct view *view)
 {
 	int version = dv_driver_version();
 	char module[32] = "";
 
 	if (version == 0) {
-		/* The text has the remedy in it. */
-		lb_doctor_tell(doctor, "driver", false,
-			       "install the NVIDIA driver, 525 or newer", "%s",
-			       view->why);
+		tell_failure(doctor, "driver", view->why,
+			     "install the NVIDIA driver, 525 or newer");
 		return;
 	}
 	if (!dv_is_simulated())
@@ -92,11 +101,7 @@ static void tell_gpu(const struct lb_doctor *doctor, const struct view *view)
 {
 	const struct dv_traits *traits = &view->traits;
 
-	if (view->status != PS_OK)
-		lb_doctor_tell(doctor, "gpu", false,
-			       "see nvidia-smi -L and CUDA_VISIBLE_DEVICES",
-			       "%s", view->why);
-	else
+	if (view->status == PS_OK)
 		lb_doctor_tell(doctor, "gpu", traits->capability >= VOLTA,
 			       "use a Volta GPU or a newer one",
 			       "%s, %s, %" PRIu64 " MiB, compute capability "
@@ -104,6 +109,12 @@ static void tell_gpu(const struct lb_doctor *doctor, const struct view *view)
 			       traits->name, traits->uuid, traits->total >> 20,
 			       traits->capability / 10,
 			       traits->capability % 10);
+	else if (dv_driver_version() != 0)
+		tell_failure(doctor, "gpu", view->why,
+			     "see nvidia-smi -L and CUDA_VISIBLE_DEVICES");
+	else
+		lb_doctor_tell(doctor, "gpu", false, "see driver above",
+			       "not known: there is no driver to ask");
 }
 
 /* A need that the driver answers with yes or no. */
@@ -165,10 +176,9 @@ static void tell_segment(const struct lb_doctor *doctor,
 			       "2 MiB created, exported as a file descriptor, "
 			       "imported");
 	else
-		lb_doctor_tell(doctor, "segment-fds", false,
-			       "see the other lines; free some memory of the "
-			       "GPU; in a container give it all GPU files",
-			       "%s", bs_fail_text());
+		tell_failure(doctor, "segment-fds", bs_fail_text(),
+			     "see the other lines; end other programs on the "
+			     "GPU; give a container all GPU files");
 	dv_device_close(dev);
 }
 
