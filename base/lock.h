@@ -56,6 +56,17 @@ static inline void bs_lock_take(struct bs_lock *lock)
 	pthread_mutex_lock(&lock->mutex);
 }
 
+/* Whether it could be had without waiting. */
+static inline bool bs_lock_try(struct bs_lock *lock)
+{
+	if (pthread_mutex_trylock(&lock->mutex) != 0)
+		return false;
+#ifndef NDEBUG
+	bs_rank_take(lock->rank);
+#endif
+	return true;
+}
+
 static inline void bs_lock_drop(struct bs_lock *lock)
 {
 	pthread_mutex_unlock(&lock->mutex);

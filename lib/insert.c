@@ -148,6 +148,14 @@ static enum ps_status insert(struct ps_pool *pool, struct lb_range *range,
 	return status;
 }
 
+static enum ps_status refuse_attached(void)
+{
+	return bs_fail(PS_UNSUPPORTED,
+		       "this pool is poolswitchd's: allocate from it without "
+		       "inserting, give back with ps_mem_trim(), leave with "
+		       "ps_detach()");
+}
+
 enum ps_status ps_insert_shared(struct ps_pool *pool, uint64_t size,
 				uint64_t offset, void *stream,
 				unsigned int flags)
@@ -158,6 +166,8 @@ enum ps_status ps_insert_shared(struct ps_pool *pool, uint64_t size,
 
 	if (p == NULL)
 		return lb_refuse(pool);
+	if (p->lease != NULL)
+		return refuse_attached();
 	if ((flags & ~(unsigned int)PS_INSERT_ALIAS) != 0)
 		return bs_fail(PS_INVALID_ARGUMENT,
 			       "flags %#x: only PS_INSERT_ALIAS is known",
@@ -241,6 +251,8 @@ enum ps_status ps_clear_shared(struct ps_pool *pool)
 
 	if (p == NULL)
 		return lb_refuse(pool);
+	if (p->lease != NULL)
+		return refuse_attached();
 	status = al_clear(p->al);
 	if (status != PS_OK)
 		return status;

@@ -5,9 +5,11 @@
 #include "lib/pool.h"
 
 #include "base/status.h"
+#include "lib/lease.h"
 #include "lib/process.h"
 
 #include <inttypes.h>
+#include <time.h>
 
 void lb_turn_take(struct ps_pool *pool)
 {
@@ -16,6 +18,24 @@ void lb_turn_take(struct ps_pool *pool)
 		pthread_cond_wait(&pool->turn_free, &pool->lock.mutex);
 	pool->turn_taken = true;
 	bs_lock_drop(&pool->lock);
+}
+
+bool lb_turn_take_until(struct ps_pool *pool, int64_t until_ms)
+{
+	const struct timespec until = { .tv_sec = until_ms / 1000,
+					.tv_nsec = until_ms % 1000 * 1000000 };
+	bool taken;
+	int error = 0;
+
+	bs_lock_take(&pool->lock);
+	while (pool->turn_taken && error == 0)
+		error = pthread_cond_timedwait(&pool->turn_free,
+					       &pool->lock.mutex, &until);
+	taken = !pool->turn_taken;
+	if (taken)
+		pool->turn_taken = true;
+	bs_lock_drop(&pool->lock);
+	return taken;
 }
 
 void lb_turn_give(struct ps_pool *pool)
@@ -101,30 +121,56 @@ enum ps_status lb_unmap_slots(struct ps_pool *pool, uint32_t slot,
 	return result;
 }
 
+static enum lb_access access_of(struct ps_pool *pool, uint32_t n)
+{
+	enum lb_access access;
+
+	bs_lock_take(&pool->lock);
+	access = (enum lb_access)pool->segments[n].access;
+	bs_lock_drop(&pool->lock);
+	return access;
+}
+
 /* How many segments from @first on were given to this process, at least to
  * some one of which the range must reach. */
-static uint32_t given_end(const struct ps_pool *pool, uint32_t first)
+static uint32_t given_end(struct ps_pool *pool, uint32_t first)
 {
 	uint32_t end = pool->layout.segments;
 
-	while (end > first && pool->segments[end - 1].access == LB_ACCESS_NONE)
+	if (pool->lease != NULL && first < pool->lease->first)
+		return pool->lease->first;
+	while (end > first && access_of(pool, end - 1) == LB_ACCESS_NONE)
 		end--;
 	return end;
 }
 
-static enum ps_status check_given(const struct ps_pool *pool, uint32_t first,
+static enum ps_status refuse_segment(const struct ps_pool *pool, uint32_t n)
+{
+	if (pool->lease != NULL)
+		return bs_fail(
+			PS_OUT_OF_RANGE,
+			"segment %" PRIu32 " is not leased to this "
+			"process: map the parameter region, and allocate "
+			"from the other",
+			n);
+	return bs_fail(PS_OUT_OF_RANGE,
+		       "segment %" PRIu32 " of the pool was not shared with "
+		       "this process: ask its owner for the range",
+		       n);
+}
+
+/* Those of an attached pool's parameter region are fetched. */
+static enum ps_status check_given(struct ps_pool *pool, uint32_t first,
 				  uint32_t end)
 {
-	for (uint32_t i = first; i < end; i++) {
-		if (pool->segments[i].access == LB_ACCESS_NONE)
-			return bs_fail(PS_OUT_OF_RANGE,
-				       "segment %" PRIu32
-				       " of the pool was not "
-				       "shared with this process: ask its "
-				       "owner for the range",
-				       i);
-	}
-	return PS_OK;
+	enum ps_status status = PS_OK;
+
+	if (pool->lease != NULL)
+		status = lb_lease_need(pool, first, end);
+	for (uint32_t i = first; i < end && status == PS_OK; i++)
+		if (access_of(pool, i) == LB_ACCESS_NONE)
+			status = refuse_segment(pool, i);
+	return status;
 }
 
 static enum ps_status map_range(struct ps_pool *pool, uint32_t first,
@@ -155,10 +201,13 @@ enum ps_status ps_pool_map(struct ps_pool *pool, uint64_t offset, uint64_t size)
 	first = (uint32_t)(offset / unit);
 	if (size == 0) {
 		end = given_end(p, first);
-		return end > first ? map_range(p, first, end)
-				   : check_given(p, first, first + 1);
+		if (end > first && p->lease == NULL)
+			return map_range(p, first, end);
+		if (end == first)
+			end++;
+	} else {
+		end = first + (uint32_t)(size / unit);
 	}
-	end = first + (uint32_t)(size / unit);
 	status = check_given(p, first, end);
 	return status == PS_OK ? map_range(p, first, end) : status;
 }

@@ -11,6 +11,7 @@
 
 #include "base/arith.h"
 #include "base/status.h"
+#include "lib/lease.h"
 #include "lib/process.h"
 #include "lib/stream.h"
 
@@ -51,9 +52,11 @@ static inline enum ps_status alloc(struct ps_pool *pool, size_t size,
 	uint64_t offset;
 	enum ps_status status = al_alloc(pool->al, size, stream, &offset);
 
-	if (__builtin_expect(status == PS_OK, 1))
+	if (__builtin_expect(status == PS_OK, 1)) {
 		*ptr_out = (void *)(uintptr_t)(pool->base + offset);
-	return status;
+		return PS_OK;
+	}
+	return pool->lease == NULL ? status : lb_lease_explain(pool, status);
 }
 
 static inline enum ps_status free_block(struct ps_pool *pool, void *ptr,
@@ -225,6 +228,8 @@ enum ps_status ps_mem_trim(struct ps_pool *pool, uint64_t keep,
 	status = al_trim(p->al, keep, &released);
 	if (status != PS_OK)
 		return status;
+	if (p->lease != NULL)
+		released = lb_lease_return(p);
 	bs_lock_take(&p->lock);
 	status = p->unmap_status;
 	bs_lock_drop(&p->lock);
@@ -297,9 +302,14 @@ static enum ps_status check_call(struct ps_pool *p, const struct ps_pool *pool,
 				 const void *at, size_t size,
 				 enum lb_access needed)
 {
+	enum ps_status status;
+
 	if (p == NULL)
 		return lb_refuse(pool);
-	return size == 0 ? PS_OK : check_access(p, at, size, needed);
+	status = lb_lease_check(p);
+	if (status != PS_OK || size == 0)
+		return status;
+	return check_access(p, at, size, needed);
 }
 
 enum ps_status ps_mem_write(struct ps_pool *pool, void *dst, const void *src,

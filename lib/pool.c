@@ -5,12 +5,14 @@
 
 #include "base/arith.h"
 #include "base/status.h"
+#include "lib/lease.h"
 #include "lib/process.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <sys/random.h>
+#include <time.h>
 #include <unistd.h>
 
 static enum ps_status fill_id(struct ps_pool *pool)
@@ -26,6 +28,17 @@ static enum ps_status fill_id(struct ps_pool *pool)
 	return PS_OK;
 }
 
+/* The turn is waited for by a clock that nobody sets. */
+static void init_turn(struct ps_pool *pool)
+{
+	pthread_condattr_t attributes;
+
+	pthread_condattr_init(&attributes);
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	pthread_cond_init(&pool->turn_free, &attributes);
+	pthread_condattr_destroy(&attributes);
+}
+
 enum ps_status lb_pool_new(struct dv_device *device, struct ps_pool **pool_out)
 {
 	struct ps_pool *pool = calloc(1, sizeof(*pool));
@@ -37,7 +50,7 @@ enum ps_status lb_pool_new(struct dv_device *device, struct ps_pool **pool_out)
 	}
 	pool->device = device;
 	bs_lock_init(&pool->lock, BS_RANK_POOL);
-	pthread_cond_init(&pool->turn_free, NULL);
+	init_turn(pool);
 	status = fill_id(pool);
 	if (status != PS_OK) {
 		lb_pool_discard(pool);
@@ -81,7 +94,7 @@ enum ps_status lb_pool_start(struct ps_pool *pool)
 		.capacity = pool->window,
 		.room_unit = pool->layout.segment_size,
 		.base = pool->base,
-		.ops = lb_room_ops,
+		.ops = pool->lease != NULL ? lb_room_leased_ops : lb_room_ops,
 		.owner = pool,
 	};
 	enum ps_status status = al_new(&config, &pool->al);
@@ -113,18 +126,22 @@ static void free_books(struct ps_pool *pool)
 
 void lb_pool_discard(struct ps_pool *pool)
 {
+	enum ps_status status = PS_OK;
+
 	if (pool == NULL)
 		return;
+	lb_service_stop(pool->lease);
 	pool->magic = 0;
 	al_destroy(pool->al);
 	if (pool->backing != NULL) {
 		lb_turn_take(pool);
-		(void)lb_unmap_slots(pool, 0, pool->slots);
+		status = lb_unmap_slots(pool, 0, pool->slots);
 		lb_turn_give(pool);
 		pool->backing->release(pool);
 	}
 	if (pool->segments != NULL)
 		close_fds(pool);
+	lb_lease_free(pool->lease, status == PS_OK);
 	dv_device_close(pool->device);
 	free_books(pool);
 }
@@ -139,6 +156,7 @@ static void abandon(struct ps_pool *pool)
 	pool->magic = 0;
 	al_destroy(pool->al);
 	close_fds(pool);
+	lb_lease_abandon(pool->lease);
 	dv_device_abandon(pool->device);
 	free_books(pool);
 }
@@ -152,7 +170,7 @@ void ps_pool_close(struct ps_pool *pool)
 		abandon(pool);
 		return;
 	}
-	(void)dv_synchronize(pool->device);
+	lb_lease_quiet(pool->lease, dv_synchronize(pool->device));
 	lb_pool_discard(pool);
 }
 

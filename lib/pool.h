@@ -61,7 +61,8 @@ struct lb_segment {
 	int fd;          /* reserved here: kept to be sent; received: kept
 			      until it is imported; -1: none */
 	bool has_handle;
-	uint8_t access;    /* enum lb_access; immutable after opening */
+	uint8_t access;    /* enum lb_access; immutable after opening but for
+			    * an attached pool */
 	uint32_t mapped;   /* slots that map it */
 	uint32_t inserted; /* ranges that hold it */
 };
@@ -84,6 +85,8 @@ struct lb_range {
 };
 
 /* How segments come to the process and into its window. */
+struct lb_lease;
+
 struct lb_backing {
 	/* Maps neighbouring slots of one access. Turn held; all or none. */
 	enum ps_status (*map)(struct ps_pool *pool, uint32_t slot,
@@ -111,6 +114,7 @@ struct ps_pool {
 	bool reserved_here;
 	uint8_t id[16];         /* random, for the peers */
 	struct ip_claim *claim; /* NULL when received */
+	struct lb_lease *lease; /* NULL unless attached */
 	struct ps_pool *next;   /* guarded by the process's lock */
 
 	/* Changed by who has the turn, published under lock. */
@@ -156,6 +160,8 @@ void lb_pool_discard(struct ps_pool *pool);
 /* ---- turns (map.c) ---- */
 
 void lb_turn_take(struct ps_pool *pool);
+/* false: somebody else had it until then (CLOCK_MONOTONIC). */
+bool lb_turn_take_until(struct ps_pool *pool, int64_t until_ms);
 void lb_turn_give(struct ps_pool *pool);
 
 /* ---- mapping (map.c); all with the turn held ---- */
@@ -185,6 +191,12 @@ enum ps_status lb_vmm_import(struct ps_pool *pool, uint32_t segment);
 /* ---- what the allocator asks for (room.c) ---- */
 
 extern const struct al_ops lb_room_ops;
+/* The same for an attached pool. */
+extern const struct al_ops lb_room_leased_ops;
+/* How many segments more @wanted neighbouring slots for @stream take. Turn
+ * held. */
+uint32_t lb_room_missing(const struct ps_pool *pool, uint32_t wanted,
+			 uint64_t stream);
 
 /* ---- small answers ---- */
 

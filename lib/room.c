@@ -11,14 +11,20 @@
 #include "lib/pool.h"
 
 #include "base/status.h"
+#include "lib/lease.h"
 #include "lib/process.h"
 #include "lib/stream.h"
 
 #include <inttypes.h>
 #include <stdatomic.h>
+#include <stdio.h>
 
 /* More streams than a program allocates on; the rest are not asked about. */
 #define STREAMS_ASKED 256u
+
+/* Other threads may be faster at what was granted. */
+#define LEASE_TRIES 8u
+#define LEASE_TEXT 512
 
 struct run {
 	uint32_t slot;
@@ -108,6 +114,17 @@ static bool is_loose(const struct ps_pool *pool, uint32_t slot)
 	       is_room(pool, slot, AL_STREAM_NONE);
 }
 
+/* What was parked is free and mapped: it must not be, to be lent. */
+static void unmap_room(struct ps_pool *pool, uint32_t wanted)
+{
+	for (uint32_t i = 0; i < pool->layout.segments && wanted > 0; i++) {
+		if (!is_room(pool, i, AL_STREAM_NONE))
+			continue;
+		(void)lb_unmap_slots(pool, i, 1);
+		wanted--;
+	}
+}
+
 /* The last run of @count slots that nothing uses. */
 static bool find_empty(const struct ps_pool *pool, uint32_t count,
 		       uint32_t *slot_out)
@@ -156,6 +173,8 @@ static bool gather(struct ps_pool *pool, uint32_t wanted, struct run *run_out)
 {
 	uint32_t loose = 0, slot, done = 0;
 
+	if (pool->lease != NULL && find_empty(pool, wanted, &slot))
+		unmap_room(pool, wanted);
 	for (uint32_t i = 0; i < pool->layout.segments; i++)
 		loose += is_loose(pool, i);
 	if (loose < wanted || !find_empty(pool, wanted, &slot))
@@ -203,19 +222,24 @@ static enum ps_status take_room(struct ps_pool *pool, uint32_t wanted,
 	return PS_OK;
 }
 
+static uint32_t segments_of(const struct ps_pool *pool, uint64_t bytes)
+{
+	uint64_t unit = pool->layout.segment_size;
+	uint64_t count = bytes / unit + (bytes % unit != 0);
+
+	return count < pool->slots ? (uint32_t)count : pool->slots;
+}
+
 static enum ps_status grow(void *owner, uint64_t bytes, uint64_t stream,
 			   struct al_span *span_out)
 {
 	struct ps_pool *pool = owner;
 	uint64_t unit = pool->layout.segment_size;
-	uint64_t wanted = bytes / unit + (bytes % unit != 0);
 	struct run run = { 0, 0 };
 	enum ps_status status;
 
-	if (wanted > pool->slots)
-		wanted = pool->slots;
 	lb_turn_take(pool);
-	status = take_room(pool, (uint32_t)wanted, stream, &run);
+	status = take_room(pool, segments_of(pool, bytes), stream, &run);
 	if (status == PS_OK)
 		*span_out = (struct al_span){
 			.offset = run.slot * unit,
@@ -242,6 +266,92 @@ static void shrink(void *owner, const struct al_span *span)
 	scatter(pool, run);
 	lb_turn_give(pool);
 }
+
+/* ---- the same for an attached pool ---- */
+
+uint32_t lb_room_missing(const struct ps_pool *pool, uint32_t wanted,
+			 uint64_t stream)
+{
+	struct run run = find_room_for(pool, wanted, stream);
+	uint32_t room = 0, slot;
+
+	if (run.count == wanted)
+		return 0;
+	for (uint32_t i = 0; i < pool->layout.segments; i++)
+		room += is_room(pool, i, AL_STREAM_NONE);
+	if (room < wanted)
+		return wanted - room;
+	return find_empty(pool, wanted, &slot) ? 0 : wanted - run.count;
+}
+
+/* Whether no segment is missing any more; others may take what was granted
+ * before it is used here. */
+static enum ps_status lease_more(struct ps_pool *pool, uint32_t wanted,
+				 uint64_t stream, bool late)
+{
+	enum ps_status status = PS_OK;
+	uint32_t missing = 1;
+
+	for (unsigned int i = 0; i < LEASE_TRIES; i++) {
+		lb_turn_take(pool);
+		missing = lb_room_missing(pool, wanted, stream);
+		lb_turn_give(pool);
+		if (missing == 0)
+			return PS_OK;
+		status = lb_lease_take(pool, wanted, stream, late);
+		if (status != PS_OK)
+			return status;
+	}
+	return PS_OK;
+}
+
+/* What is there is given even where the daemon has no more. */
+static enum ps_status grow_leased(void *owner, uint64_t bytes, uint64_t stream,
+				  struct al_span *span_out)
+{
+	struct ps_pool *pool = owner;
+	uint32_t wanted = segments_of(pool, bytes);
+	enum ps_status status = lease_more(pool, wanted, stream, false);
+	char text[LEASE_TEXT];
+
+	if (status == PS_OK)
+		return grow(owner, bytes, stream, span_out);
+	snprintf(text, sizeof(text), "%s", bs_fail_text());
+	if (grow(owner, bytes, stream, span_out) == PS_OK)
+		return PS_OK;
+	return bs_fail(status, "%s", text);
+}
+
+static enum ps_status grow_late(void *owner, uint64_t bytes, uint64_t stream,
+				struct al_span *span_out)
+{
+	struct ps_pool *pool = owner;
+	uint32_t wanted = segments_of(pool, bytes);
+	enum ps_status status = lease_more(pool, wanted, stream, true);
+
+	return status == PS_OK ? grow(owner, bytes, stream, span_out) : status;
+}
+
+/* Stays mapped in its own slot, until it is parked or given back. */
+static void shrink_leased(void *owner, const struct al_span *span)
+{
+	struct ps_pool *pool = owner;
+	uint64_t unit = pool->layout.segment_size;
+	struct run run = { (uint32_t)(span->offset / unit),
+			   (uint32_t)(span->size / unit) };
+	enum ps_status status = PS_OK;
+
+	lb_turn_take(pool);
+	if (run.slot + run.count > pool->layout.segments)
+		status = lb_unmap_slots(pool, run.slot, run.count);
+	if (status != PS_OK)
+		pool->unmap_status = status;
+	set_given(pool, run, false);
+	scatter(pool, run);
+	lb_turn_give(pool);
+}
+
+/* ---- fences ---- */
 
 /*
  * A fence behind everything would invalidate a capture (dv_stream_check()).
@@ -319,6 +429,16 @@ static void fence_free(void *owner, void *fence)
 const struct al_ops lb_room_ops = {
 	.grow = grow,
 	.shrink = shrink,
+	.fence_record = fence_record,
+	.fence_poll = fence_poll,
+	.fence_wait = fence_wait,
+	.fence_free = fence_free,
+};
+
+const struct al_ops lb_room_leased_ops = {
+	.grow = grow_leased,
+	.grow_late = grow_late,
+	.shrink = shrink_leased,
 	.fence_record = fence_record,
 	.fence_poll = fence_poll,
 	.fence_wait = fence_wait,

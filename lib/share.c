@@ -88,6 +88,10 @@ static enum ps_status check_flags(unsigned int flags, unsigned int known)
 static enum ps_status check_sender(const struct ps_pool *pool,
 				   unsigned int flags)
 {
+	if (pool->lease != NULL)
+		return bs_fail(PS_UNSUPPORTED,
+			       "this pool is poolswitchd's, which alone can "
+			       "give it to others: let them call ps_attach()");
 	if (!pool->reserved_here)
 		return bs_fail(PS_UNSUPPORTED,
 			       "this pool was received, and CUDA exports only "

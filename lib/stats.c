@@ -9,6 +9,7 @@
 #include "lib/pool.h"
 
 #include "base/status.h"
+#include "lib/lease.h"
 #include "lib/process.h"
 
 #include <stddef.h>
@@ -163,6 +164,8 @@ enum ps_status ps_mem_get_info(struct ps_pool *pool, uint64_t *free_out,
 		status = sum_live(p, &stats.live);
 	if (status != PS_OK)
 		return status;
+	if (p->lease != NULL)
+		stats.inserted = lb_lease_limit(p);
 	*free_out =
 		stats.inserted > stats.live ? stats.inserted - stats.live : 0;
 	*total_out = stats.inserted;
