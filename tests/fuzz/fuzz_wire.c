@@ -3,8 +3,8 @@
 
 /*
  * The decoder on any bytes, as any message from any side. What is accepted
- * must be encoded to the same bytes again, and a layout that is accepted must
- * lie where the receiver will look for it.
+ * must be encoded to the same bytes again, a layout that is accepted must lie
+ * where the receiver will look for it, and a list holds what it may, once.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -53,6 +53,81 @@ static void check_offer(const struct ip_offer *offer)
 	expect(offer->window_base + pool <= IP_ADDRESS_END);
 }
 
+static void check_welcome(const struct ip_welcome *welcome)
+{
+	uint64_t pool = welcome->segment_bytes * welcome->segment_count;
+
+	expect(welcome->id != 0 && welcome->gpu[IP_GPU_BYTES - 1] == '\0');
+	expect(pool / welcome->segment_count == welcome->segment_bytes);
+	expect(welcome->parameter_bytes <= pool);
+	expect(welcome->window_base >= IP_SEGMENT_MIN);
+	expect(welcome->window_base + welcome->window_bytes <= IP_ADDRESS_END);
+	expect(pool <= welcome->window_bytes);
+	expect(welcome->reservation <= welcome->limit);
+}
+
+/* Each below @end, none twice. */
+static void check_numbers(const uint32_t *numbers, uint32_t count, uint32_t end)
+{
+	expect(count <= IP_LIST_MAX);
+	for (uint32_t i = 0; i < count; i++) {
+		expect((numbers[i] & ~IP_SEGMENT_PARKED) < end);
+		for (uint32_t j = 0; j < i; j++)
+			expect((numbers[i] ^ numbers[j]) << 1 != 0);
+	}
+}
+
+static void check_list(const struct ip_message *msg)
+{
+	const struct ip_list *list = &msg->body.list;
+	uint32_t bare = 0;
+
+	check_numbers(list->segment, list->count, IP_SEGMENTS_MAX);
+	for (uint32_t i = 0; i < list->count; i++)
+		bare += !(list->segment[i] & IP_SEGMENT_PARKED);
+	if (msg->type == IP_GIVE || msg->type == IP_RECALLED)
+		expect(bare == list->count);
+	expect(msg->fd_count == (msg->type == IP_GRANT ? bare : 0));
+}
+
+static void check_piece(const struct ip_message *msg)
+{
+	const struct ip_piece *piece = &msg->body.piece;
+
+	check_numbers(piece->number, piece->count,
+		      piece->kind == IP_PIECE_PIDFDS ? IP_CLIENTS_MAX
+						     : IP_SEGMENTS_MAX);
+	expect(msg->fd_count == (msg->type == IP_PIECE ? piece->count : 0));
+}
+
+/* What a receiver computes with. */
+static void check_body(const struct ip_message *msg)
+{
+	switch ((enum ip_type)msg->type) {
+	case IP_OFFER:
+		check_offer(&msg->body.offer);
+		break;
+	case IP_WELCOME:
+		check_welcome(&msg->body.welcome);
+		break;
+	case IP_GIVE:
+	case IP_HELD:
+	case IP_GRANT:
+	case IP_RECALLED:
+		check_list(msg);
+		break;
+	case IP_PIECE:
+	case IP_DROP:
+		check_piece(msg);
+		break;
+	case IP_DENY:
+		expect(strlen(msg->body.deny.text) <= IP_TEXT_MAX);
+		break;
+	default:
+		break;
+	}
+}
+
 /* Who looks at the header first must come to the same. */
 static void check_header(const struct ip_message *msg, const uint8_t *data,
 			 size_t size, unsigned int from)
@@ -75,8 +150,7 @@ static void decode_from(const uint8_t *data, size_t size, unsigned int from)
 	check_header(&msg, data, size, from);
 	msg.fd_count = (unsigned int)(data[10] | data[11] << 8);
 	check_encoding(&msg, data, size);
-	if (msg.type == IP_OFFER)
-		check_offer(&msg.body.offer);
+	check_body(&msg);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

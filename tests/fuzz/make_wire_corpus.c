@@ -118,6 +118,53 @@ static void put_long_refusal(void)
 	put_changed(&seed, "unprintable", IP_HEADER_BYTES + 200, '\n');
 }
 
+static void put_message(const struct ip_message *msg, const char *name)
+{
+	struct seed seed;
+
+	seed_init(&seed, msg, name);
+	put_seed(&seed);
+}
+
+static void put_longest_list(enum ip_type type)
+{
+	struct ip_message msg;
+	char name[64];
+
+	th_sample(type, &msg);
+	msg.body.list.count = IP_LIST_MAX;
+	for (uint32_t i = 0; i < IP_LIST_MAX; i++)
+		msg.body.list.segment[i] = 7 * i;
+	if (type == IP_GRANT)
+		th_sample_fds(&msg, IP_LIST_MAX);
+	snprintf(name, sizeof(name), "%s-longest",
+		 ip_type_name((uint16_t)type));
+	put_message(&msg, name);
+}
+
+/* The forms of the daemon's messages that the samples do not have. */
+static void put_other_forms(void)
+{
+	struct ip_message msg;
+
+	th_sample(IP_ATTACH, &msg);
+	msg.minor = IP_MINOR_DAEMON;
+	put_message(&msg, "ATTACH-older-minor");
+	th_sample(IP_HELD, &msg);
+	msg.body.list.count = 0;
+	put_message(&msg, "HELD-empty");
+	th_sample(IP_BEGIN, &msg);
+	msg.body.begin.segments = msg.body.begin.clients = 0;
+	msg.fd_count = 1;
+	put_message(&msg, "BEGIN-without-pool");
+	th_sample(IP_PIECE, &msg);
+	msg.body.piece.kind = IP_PIECE_END;
+	msg.body.piece.count = msg.fd_count = 0;
+	put_message(&msg, "PIECE-end");
+	put_longest_list(IP_GRANT);
+	put_longest_list(IP_GIVE);
+}
+
 int main(int argc, char **argv)
 {
 	checking = argc == 3 && strcmp(argv[1], "--check") == 0;
@@ -130,5 +177,6 @@ int main(int argc, char **argv)
 		put_type(th_types[i]);
 	put_legacy_offer();
 	put_long_refusal();
+	put_other_forms();
 	return EXIT_SUCCESS;
 }
