@@ -1,0 +1,47 @@
+/* SPDX-FileCopyrightText: 2026 The poolswitch authors */
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * What a command of the program poolswitch is: a row in a table, and a
+ * function. main.c parses, a file of its own does each command's work.
+ *
+ * Invariant: what is printed on stdout with --json is one JSON text, also when
+ * the command fails; what people are told of a failure is on stderr.
+ */
+#ifndef CLI_COMMAND_H
+#define CLI_COMMAND_H
+
+#include <stdbool.h>
+
+/* What the command line says. Texts live as long as argv. */
+struct cl_options {
+	const char *socket; /* NULL: looked for */
+	const char *gpu;    /* doctor; NULL: the first */
+	const char *listen; /* metrics; NULL: print once */
+	bool is_json;
+};
+
+enum cl_takes {
+	CL_TAKES_GPU = 1u << 0,    /* --gpu */
+	CL_TAKES_LISTEN = 1u << 1, /* --listen */
+};
+
+struct cl_command {
+	const char *name;
+	const char *summary; /* for the list of commands */
+	const char *text;    /* for --help */
+	unsigned int takes;  /* of enum cl_takes */
+	/* Returns the exit status (cli/exit.h). */
+	int (*run)(const struct cl_options *options);
+};
+
+/* Each in the file of its name; reload is in shutdown.c. */
+extern const struct cl_command cl_status;
+extern const struct cl_command cl_clients;
+extern const struct cl_command cl_drain;
+extern const struct cl_command cl_shutdown;
+extern const struct cl_command cl_reload;
+extern const struct cl_command cl_metrics;
+extern const struct cl_command cl_doctor;
+
+#endif /* CLI_COMMAND_H */
