@@ -62,12 +62,22 @@ try clang -std=c11
 try g++ -x c++ -std=c++11
 try clang++ -x c++ -std=c++11
 
-for name in include/poolswitch.h share/man/man3/ps_alloc_shared.3; do
+for name in include/poolswitch.h share/man/man3/ps_alloc_shared.3 \
+	bin/poolswitch bin/poolswitchd share/man/man1/poolswitch.1 \
+	share/man/man7/poolswitch-environment.7 \
+	share/bash-completion/completions/poolswitch; do
 	[ -e "$DESTDIR$prefix/$name" ] || {
 		echo "$name was not installed"
 		exit 1
 	}
 done
+
+# What was installed runs where it lies, and finds what it needs.
+"$DESTDIR$prefix/bin/poolswitch" --version
+"$DESTDIR$prefix/bin/poolswitch" metrics --listen 0.0.0.0:0 2>/dev/null && {
+	echo "poolswitch listens on a network"
+	exit 1
+}
 
 ninja -C "$build" uninstall >"$work/log"
 left=$(find "$work" -path "$DESTDIR/*" ! -type d)

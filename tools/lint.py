@@ -18,6 +18,7 @@ import subprocess
 import sys
 
 import lint_library
+import lint_program
 
 # Folder: what it may include, besides itself. An error in any other case.
 LAYERS = {
@@ -49,7 +50,7 @@ TEST_LINES = 25
 README_LINES = 40
 
 CODE = (".c", ".h")
-SCRIPTS = (".py", ".sh")
+SCRIPTS = (".py", ".sh", ".bash")
 SPDX = (*CODE, *SCRIPTS, ".def", ".map", ".toml", ".build")
 SPDX_FILES = ("dev", ".ci/run", "meson_options.txt")
 
@@ -340,6 +341,7 @@ CHECKS = {
     "links": check_links,
     "evidence": check_evidence,
     "figures": check_figures,
+    **lint_program.CHECKS,
 }
 
 

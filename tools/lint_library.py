@@ -79,11 +79,11 @@ def check_glibc(root, build):
 
 def check_man(root, build):
     """mandoc's own linter; without it, man's warnings."""
-    del root
-    pages = sorted(build.glob("docs/*.3"))
-    if not pages:
+    made = sorted(build.glob("docs/*.3"))
+    if not made:
         yield f"no man pages in {build}/docs"
         return
+    pages = made + sorted((root / "docs").glob("*.[1-9]"))
     if shutil.which("mandoc"):
         command = ["mandoc", "-T", "lint", "-W", "warning"]
     elif shutil.which("man"):

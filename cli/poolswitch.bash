@@ -1,0 +1,58 @@
+# SPDX-FileCopyrightText: 2026 The poolswitch authors
+# SPDX-License-Identifier: Apache-2.0
+#
+# What bash completes behind "poolswitch". ./dev lint compares it with the
+# program's commands and options.
+
+# Its first command; empty while none is typed.
+_poolswitch_command()
+{
+	local i
+
+	for ((i = 1; i < COMP_CWORD; i++)); do
+		case ${COMP_WORDS[i]} in
+		-s | --socket | --gpu | --listen) ((i++)) ;;
+		-*) ;;
+		*)
+			echo "${COMP_WORDS[i]}"
+			return
+			;;
+		esac
+	done
+}
+
+_poolswitch()
+{
+	local word=${COMP_WORDS[COMP_CWORD]}
+	local before=${COMP_WORDS[COMP_CWORD - 1]}
+	local commands="status clients drain shutdown reload metrics doctor"
+	local options="--json --socket --help --usage --version"
+	local command
+
+	COMPREPLY=()
+	case $before in
+	-s | --socket)
+		mapfile -t COMPREPLY < <(compgen -f -- "$word")
+		return
+		;;
+	--listen)
+		mapfile -t COMPREPLY < <(compgen -W "127.0.0.1:" -- "$word")
+		return
+		;;
+	--gpu)
+		mapfile -t COMPREPLY < <(compgen -W "0 1 2 3" -- "$word")
+		return
+		;;
+	esac
+	command=$(_poolswitch_command)
+	case $command in
+	metrics) options+=" --listen" ;;
+	doctor) options+=" --gpu" ;;
+	esac
+	if [[ -z $command && $word != -* ]]; then
+		options=$commands
+	fi
+	mapfile -t COMPREPLY < <(compgen -W "$options" -- "$word")
+}
+
+complete -F _poolswitch poolswitch
