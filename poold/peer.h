@@ -39,8 +39,13 @@ enum ps_status pd_peer_identify(int socket, int offered,
 				struct pd_peer *peer_out);
 void pd_peer_done(struct pd_peer *peer); /* closes the pidfd */
 
+/* Of a process that lives; false: there is none, or /proc cannot be read. */
+bool pd_marks_read(pid_t pid, struct pd_marks *marks_out);
+
 /* Whether the process behind @pidfd has ended. */
 bool pd_pidfd_has_ended(int pidfd);
+/* The number of its process; 0: not visible from here, ended, or no pidfd. */
+pid_t pd_pidfd_number(int pidfd);
 /* Whether two pidfds are of the same, living process. */
 bool pd_pidfd_is_same(int a, int b);
 
