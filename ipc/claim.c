@@ -140,3 +140,11 @@ void ip_claim_free(struct ip_claim *claim)
 	close(claim->fd);
 	free(claim);
 }
+
+int ip_claim_give(struct ip_claim *claim)
+{
+	int fd = claim->fd;
+
+	free(claim);
+	return fd;
+}

@@ -24,5 +24,8 @@ struct ip_claim;
  */
 enum ps_status ip_claim_take(const char *gpu_uuid, struct ip_claim **claim_out);
 void ip_claim_free(struct ip_claim *claim); /* NULL: ok */
+/* The claim as a descriptor, the caller's: it lasts until that and all that
+ * were made of it are closed. Frees the rest. */
+int ip_claim_give(struct ip_claim *claim);
 
 #endif /* IPC_CLAIM_H */

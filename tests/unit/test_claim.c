@@ -55,6 +55,19 @@ static void test_claim_taken_gpu_names_its_holder(void **state)
 	ip_claim_free(claim);
 }
 
+static void test_claim_given_out_lasts_as_long_as_descriptor(void **state)
+{
+	struct ip_claim *claim;
+	int fd;
+
+	(void)state;
+	th_assert_ok(ip_claim_take(own_gpu(), &claim));
+	fd = ip_claim_give(claim);
+	assert_taken_by(own_gpu(), getpid());
+	close(fd);
+	assert_free(own_gpu());
+}
+
 static void test_claim_is_free_after_free(void **state)
 {
 	(void)state;
@@ -258,6 +271,7 @@ static void test_claim_whose_holder_is_not_told_is_refused(void **state)
 
 static const struct th_test tests[] = {
 	TH_TEST(test_claim_taken_gpu_names_its_holder),
+	TH_TEST(test_claim_given_out_lasts_as_long_as_descriptor),
 	TH_TEST(test_claim_is_free_after_free),
 	TH_TEST(test_claim_other_gpu_is_free),
 	TH_TEST(test_claim_of_another_process_is_named),
