@@ -20,9 +20,14 @@ import time
 
 # What is packed: folders of the build that hold programs to run, helpers of
 # theirs, or the library.
-PACKED = ["tests", "bench", "demo", "examples", "lib", "device"]
+PACKED = ["tests", "bench", "demo", "examples", "lib", "device", "cli",
+          "poold"]
 DATA = (".ptx", ".safetensors")  # what programs load from beside them
-CARRIED = ("libcmocka.so", "libjansson.so", "libz.so")
+CARRIED = ("libcmocka.so", "libjansson.so", "libz.so",
+           # the HTTP server of poolswitch, and what it is made of
+           "libmicrohttpd.so", "libgnutls.so", "libp11-kit.so", "libidn2.so",
+           "libunistring.so", "libtasn1.so", "libnettle.so", "libhogweed.so",
+           "libgmp.so", "libffi.so")
 PACK_LIMIT = 40 << 20
 SUITE = "gpu-suite.json"
 # The commit that a packed build was made of.
