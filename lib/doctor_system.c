@@ -72,7 +72,7 @@ static void tell_locked_memory(const struct lb_doctor *doctor)
 	lb_doctor_tell(doctor, "locked-memory", limit.rlim_cur >= LOCKED_LEAST,
 		       "raise it: ulimit -l, LimitMEMLOCK= of a systemd unit, "
 		       "--ulimit memlock= of a container",
-		       "%s bytes, at most %s; %" PRIu64 " are needed (what the "
+		       "%s, at most %s; %" PRIu64 " bytes are needed (what the "
 		       "driver pins does not count)",
 		       limit_text(limit.rlim_cur, soft),
 		       limit_text(limit.rlim_max, hard), LOCKED_LEAST);
