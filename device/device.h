@@ -181,6 +181,8 @@ enum ps_status dv_synchronize(struct dv_device *dev);
 enum ps_status dv_stream_create(struct dv_device *dev, void **stream_out);
 /* What was submitted on it is done all the same. NULL: ok. */
 void dv_stream_destroy(struct dv_device *dev, void *stream);
+/* For what was submitted on it. When it fails, that may run on. */
+enum ps_status dv_stream_wait(struct dv_device *dev, void *stream);
 /* Submits: fills with a word. pre: address and bytes are multiples of 4. */
 enum ps_status dv_fill(struct dv_device *dev, uint64_t address, uint32_t word,
 		       uint64_t bytes, void *stream);

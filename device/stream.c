@@ -32,6 +32,20 @@ void dv_stream_destroy(struct dv_device *dev, void *stream)
 	dv_leave(dev, visit);
 }
 
+enum ps_status dv_stream_wait(struct dv_device *dev, void *stream)
+{
+	struct dv_visit visit;
+	enum ps_status status = dv_enter(dev, &visit);
+
+	if (status != PS_OK)
+		return status;
+	status =
+		dv_result(dev->driver, dev->driver->cuStreamSynchronize(stream),
+			  "waiting for a stream of %s", dev->uuid);
+	dv_leave(dev, visit);
+	return status;
+}
+
 enum ps_status dv_fill(struct dv_device *dev, uint64_t address, uint32_t word,
 		       uint64_t bytes, void *stream)
 {

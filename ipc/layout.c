@@ -134,3 +134,24 @@ enum ps_status ip_layout_plan(const struct ip_wish *wish, uint64_t free,
 		*layout_out = layout;
 	return status;
 }
+
+/* 1 TiB apart; a window that is larger takes the next places too. The last
+ * place: under ThreadSanitizer a process has none of the others. */
+#define PLACE_FIRST UINT64_C(0x200000000000)
+#define PLACE_STEP UINT64_C(0x10000000000)
+#define PLACE_LOW UINT64_C(0x1000000000)
+
+#define WINDOW_MIN (32 * MIB)
+
+uint64_t ip_window_bytes(uint64_t pool_bytes, uint32_t pools)
+{
+	uint64_t bytes = pool_bytes * pools;
+
+	return bytes < WINDOW_MIN ? WINDOW_MIN : bytes;
+}
+
+uint64_t ip_window_place(uint32_t i)
+{
+	return i < IP_WINDOW_PLACES - 1 ? PLACE_FIRST + i * PLACE_STEP
+					: PLACE_LOW;
+}

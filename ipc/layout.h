@@ -38,4 +38,19 @@ enum ps_status ip_layout_plan(const struct ip_wish *wish, uint64_t free,
 			      uint64_t granularity,
 			      struct ip_layout *layout_out);
 
+/* A window is this many times as long as its pool, the rest is for aliases;
+ * where addresses are scarce 4, 2 or 1 do. */
+#define IP_WINDOW_POOLS 8u
+
+/* How long it is; 32 MiB at least: the driver ignores where less is wanted. */
+uint64_t ip_window_bytes(uint64_t pool_bytes, uint32_t pools);
+
+/*
+ * Where windows are tried, in order: apart from what the loader, the heap and
+ * the thread stacks of a process use, so that another process finds the same
+ * place free. @i: below IP_WINDOW_PLACES.
+ */
+#define IP_WINDOW_PLACES 33u
+uint64_t ip_window_place(uint32_t i);
+
 #endif /* IPC_LAYOUT_H */

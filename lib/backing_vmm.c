@@ -14,29 +14,14 @@
 #include <inttypes.h>
 #include <unistd.h>
 
-/*
- * Where windows are tried: apart from what the loader, the heap and the
- * thread stacks of a process use, so that a receiver finds the same place
- * free. 1 TiB apart; a window that is larger takes the next places too.
- */
-#define BASE_FIRST UINT64_C(0x200000000000)
-#define BASE_STEP UINT64_C(0x10000000000)
-#define BASE_TRIES 32u
-/* The last one: under ThreadSanitizer a process has none of the others. */
-#define BASE_LOW UINT64_C(0x1000000000)
-
-static uint64_t place(uint32_t i)
-{
-	return i < BASE_TRIES ? BASE_FIRST + i * BASE_STEP : BASE_LOW;
-}
-
 static enum ps_status try_places(struct ps_pool *pool)
 {
 	enum ps_status status = PS_WINDOW_TAKEN;
 
-	for (uint32_t i = 0; i <= BASE_TRIES && status == PS_WINDOW_TAKEN; i++)
-		status = dv_window_reserve(pool->device, pool->window, place(i),
-					   &pool->base);
+	for (uint32_t i = 0; i < IP_WINDOW_PLACES && status == PS_WINDOW_TAKEN;
+	     i++)
+		status = dv_window_reserve(pool->device, pool->window,
+					   ip_window_place(i), &pool->base);
 	return status;
 }
 

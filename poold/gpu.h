@@ -39,7 +39,10 @@ struct pd_done {
 
 /*
  * Opens the GPU and checks that it can serve others (no MIG, a compute mode
- * that lets clients in). PS_NO_DRIVER, PS_NO_DEVICE, PS_UNSUPPORTED.
+ * that lets clients in), outside of any MPS server: sets
+ * CUDA_MPS_PIPE_DIRECTORY, so pre: no other thread reads the environment.
+ * @gpu: NULL: the only one; PS_INVALID_ARGUMENT where there are more.
+ * PS_NO_DRIVER, PS_NO_DEVICE, PS_UNSUPPORTED.
  */
 enum ps_status pd_gpu_open(const char *gpu, struct pd_gpu **gpu_out);
 void pd_gpu_close(struct pd_gpu *gpu); /* ends the thread; NULL: ok */
@@ -51,7 +54,8 @@ const char *pd_gpu_uuid(const struct pd_gpu *gpu);
 enum ps_status pd_gpu_create(struct pd_gpu *gpu, const struct pd_gpu_plan *plan,
 			     struct pd_pool_record *pool_out);
 /* Takes an inherited pool: @fds[n] is the descriptor of segment n, -1 where
- * there is none (it was being remade). The descriptors are taken over. */
+ * there is none (it was being remade). The descriptors are taken over, also
+ * when it fails. PS_WRONG_GPU, PS_BAD_SEGMENT, ... */
 enum ps_status pd_gpu_adopt(struct pd_gpu *gpu,
 			    const struct pd_pool_record *pool, const int *fds);
 /* Starts the thread. */
@@ -63,7 +67,11 @@ int pd_gpu_fd(const struct pd_gpu *gpu, uint32_t segment);
 /* Closes it: the first step of remaking, on the caller's thread. */
 void pd_gpu_drop_fd(struct pd_gpu *gpu, uint32_t segment);
 
-/* Queues work. pre of remake: nobody of us has its descriptor any more. */
+/* Queues work. pre: none of the segment's is queued or not yet taken with
+ * pd_gpu_take_done(). pre of remake: nobody of us has its descriptor any more.
+ * A remake that comes to PS_AGAIN has given the memory back and may be queued
+ * again at any time. Every job is done within about 50 ms, unless the driver
+ * hangs. */
 void pd_gpu_scrub(struct pd_gpu *gpu, uint32_t segment);
 void pd_gpu_remake(struct pd_gpu *gpu, uint32_t segment);
 /* Readable when something is done. */

@@ -110,7 +110,7 @@ CUresult cuDeviceGetCount(int *count)
 	ENTER(cuDeviceGetCount);
 	if (!count)
 		return CUDA_ERROR_INVALID_VALUE;
-	*count = 1;
+	*count = (int)sim_setting("POOLSWITCH_SIM_COUNT", 1);
 	return CUDA_SUCCESS;
 }
 
