@@ -379,11 +379,10 @@ static enum ps_status read_whole(int fd, char *text, size_t bytes)
 /* Nothing but a file is read: it cannot make us wait. */
 static enum ps_status check_file(int fd, size_t bytes)
 {
-	struct stat info;
+	struct stat info = { 0 };
 
-	if (fstat(fd, &info) != 0)
-		return bs_fail_errno("looking at poolswitchd's answer");
-	if (S_ISREG(info.st_mode) && info.st_size == (off_t)bytes)
+	if (fstat(fd, &info) == 0 && S_ISREG(info.st_mode) &&
+	    info.st_size == (off_t)bytes)
 		return PS_OK;
 	return bs_fail(PS_PROTOCOL,
 		       "ANSWER: the descriptor is %s of %" PRIu64

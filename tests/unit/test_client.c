@@ -96,6 +96,19 @@ static void test_client_resumes_with_its_id(void **state)
 	th_close_talk(&talk);
 }
 
+static void test_client_missing_list_of_a_resumed_one_is_waited_for(void **s)
+{
+	struct ip_list held = { .count = 99 };
+	struct th_daemon_talk talk;
+
+	(void)s;
+	th_open_attached(&talk);
+	th_assert_status(ip_client_held(&talk.client, &held), PS_TIMED_OUT);
+	th_assert_said("waiting for HELD of poolswitchd");
+	assert_int_equal(held.count, 99);
+	th_close_talk(&talk);
+}
+
 static void attach_wrongly(uint64_t id, uint32_t resumed, const char *text)
 {
 	struct ip_welcome welcome;
@@ -347,6 +360,7 @@ static const struct th_test tests[] = {
 	RIGGED(test_client_attach_brings_the_events_socket),
 	RIGGED(test_client_attach_sends_its_own_pidfd),
 	RIGGED(test_client_resumes_with_its_id),
+	RIGGED(test_client_missing_list_of_a_resumed_one_is_waited_for),
 	RIGGED(test_client_welcome_to_somebody_else_is_refused),
 	RIGGED(test_client_older_daemon_is_talked_to_in_its_minor),
 	RIGGED(test_client_of_an_older_minor_attaches),

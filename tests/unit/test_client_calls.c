@@ -264,7 +264,6 @@ static void test_client_question_is_answered(void **state)
 	(void)state;
 	th_open_talk(&talk);
 	put_text(&talk, "{\"a\":1}", 7, 7);
-	th_rig.most = 0;
 	ask(&talk, PS_OK, "{\"a\":1}");
 	th_hear(&talk, IP_ASK, &msg);
 	assert_int_equal(msg.body.ask.seq, 1);
@@ -320,6 +319,7 @@ static void test_client_failing_calls_of_a_question_are_named(void **state)
 {
 	(void)state;
 	ask_failing(TH_PREAD, EINTR, PS_OK, "{}");
+	ask_failing(TH_PREAD, 0, PS_PROTOCOL, "the file ends after 0 bytes");
 	ask_failing(TH_PREAD, EIO, PS_SYSTEM, "reading poolswitchd's answer");
 	ask_failing(TH_MALLOC, ENOMEM, PS_HOST_MEMORY, "answer of 2 bytes");
 }

@@ -272,6 +272,9 @@ static void test_conn_client_and_daemon_hear_each_other_only(void **state)
 	say_as(IP_CLIENT, IP_ATTACH, PS_PROTOCOL);
 	th_assert_said("ATTACH: comes from the wrong side (daemon)");
 	say_as(IP_SENDER, IP_ATTACH, PS_PROTOCOL);
+	th_assert_said("(receiver)");
+	say_as(IP_RECEIVER, IP_ATTACH, PS_PROTOCOL);
+	th_assert_said("(sender)");
 	say_as(IP_DAEMON, IP_NOTE, PS_PROTOCOL);
 }
 
