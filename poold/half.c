@@ -60,7 +60,7 @@ enum ps_status pd_holdings_size(struct pd_holdings *holdings, uint32_t segments,
 	int *segment = make_fds(segments);
 	int *pidfd = make_fds(clients);
 
-	assert(!holdings->segment && !holdings->pidfd);
+	assert(holdings->segments == 0 && holdings->clients == 0);
 	if (!segment || !pidfd) {
 		free(segment);
 		free(pidfd);
@@ -69,6 +69,8 @@ enum ps_status pd_holdings_size(struct pd_holdings *holdings, uint32_t segments,
 			       " segments and %" PRIu32 " clients",
 			       segments, clients);
 	}
+	free(holdings->segment);
+	free(holdings->pidfd);
 	holdings->segments = segments;
 	holdings->clients = clients;
 	holdings->segment = segment;

@@ -34,7 +34,7 @@ struct pd_holdings {
 };
 
 void pd_holdings_init(struct pd_holdings *holdings_out);
-/* Makes the arrays, all -1. PS_HOST_MEMORY. */
+/* Makes the arrays, all -1. pre: they are empty. PS_HOST_MEMORY. */
 enum ps_status pd_holdings_size(struct pd_holdings *holdings, uint32_t segments,
 				uint32_t clients);
 void pd_holdings_done(struct pd_holdings *holdings); /* closes everything */

@@ -170,6 +170,8 @@ static void test_half_hand_over_of_no_pool_brings_the_socket(void **state)
 	assert_int_equal(got.segments, 0);
 	assert_int_equal(got.journal, -1);
 	assert_int_equal(got.claim, -1);
+	/* The receiver makes the pool in them. */
+	th_assert_ok(pd_holdings_size(&got, SEGMENTS, CLIENTS));
 	pd_holdings_done(&got);
 }
 
