@@ -121,6 +121,7 @@ static pid_t launch(const struct th_daemon *daemon,
 int th_daemon_try(struct th_daemon *daemon, const struct th_daemon_plan *plan)
 {
 	const struct th_daemon_plan usual = { .options = NULL };
+	bool was_running = is_running;
 	int status = 0;
 
 	th_register_counter("daemons", count_running);
@@ -130,8 +131,7 @@ int th_daemon_try(struct th_daemon *daemon, const struct th_daemon_plan *plan)
 	daemon->keeper = launch(daemon, plan == NULL ? &usual : plan, &status);
 	if (daemon->keeper > 0)
 		return -1;
-	th_procs_end();
-	is_running = false;
+	is_running = was_running;
 	return status;
 }
 
@@ -202,8 +202,10 @@ void th_daemon_stop(struct th_daemon *daemon)
 
 void th_daemon_kill(struct th_daemon *daemon)
 {
-	daemon->keeper = daemon->agent = -1;
 	th_procs_end();
+	/* One that was started by a process that waits for it. */
+	waitpid(daemon->keeper, NULL, 0);
+	daemon->keeper = daemon->agent = -1;
 	prctl(PR_SET_CHILD_SUBREAPER, 0);
 	unsetenv("POOLSWITCH_SOCKET");
 	is_running = false;

@@ -76,7 +76,7 @@ int th_daemon_teardown(void **state);
 /* Returns when it serves. @plan: NULL or how. */
 void th_daemon_start(struct th_daemon *daemon,
 		     const struct th_daemon_plan *plan);
-/* Returns -1 when it serves, else its exit status. */
+/* Returns -1 when it serves, else its exit status. Another may run. */
 int th_daemon_try(struct th_daemon *daemon, const struct th_daemon_plan *plan);
 
 /*
@@ -96,6 +96,9 @@ void th_daemon_kill_keeper(struct th_daemon *daemon);
 /* SIGKILL only; returns the dead one. th_daemon_follow() waits for the next. */
 pid_t th_daemon_strike(pid_t half);
 void th_daemon_follow(struct th_daemon *daemon, pid_t dead);
+
+/* How many processes of daemons descend from this one. */
+size_t th_daemon_processes(void);
 
 /* ---- looking ---- */
 
@@ -146,6 +149,11 @@ void th_client_finish(struct th_client *client);
 void th_client_kill(struct th_client *client);
 /* Has ended by itself: its status, as of th_wait(). */
 int th_client_wait(struct th_client *client);
+
+/* For a child: becomes that user, and nobody else's. pre: root. */
+void th_become(uid_t uid);
+/* Lets other users use the simulated GPU and reach the daemon's socket. */
+void th_open_to_all(void);
 
 /* ps_attach() with the defaults; asserts success. */
 struct ps_pool *th_attach(void);

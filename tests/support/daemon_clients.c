@@ -4,9 +4,17 @@
 /* Clients of a daemon under test, and the patterns in their memory. */
 #include "tests/support/daemon.h"
 
+#include <dirent.h>
+#include <errno.h>
+#include <grp.h>
+#include <limits.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define PIECE_WORDS 16384u
@@ -55,6 +63,38 @@ void th_client_kill(struct th_client *client)
 	th_kill(client->pid);
 	close(client->link);
 	client->pid = client->link = -1;
+}
+
+void th_become(uid_t uid)
+{
+	const gid_t gid = (gid_t)uid;
+
+	if (setgroups(1, &gid) != 0 || setgid(gid) != 0 || setuid(uid) != 0)
+		fail_msg("cannot become %u: %s", (unsigned int)uid,
+			 strerror(errno));
+	/* That made the process unreadable to its own user. */
+	prctl(PR_SET_DUMPABLE, 1);
+}
+
+void th_open_to_all(void)
+{
+	const char *folder = getenv("POOLSWITCH_SIM_DIR");
+	char path[PATH_MAX];
+	struct dirent *entry;
+	DIR *dir;
+
+	chmod(th_temp_dir(), 0755);
+	if (folder == NULL)
+		return;
+	chmod(folder, 0777);
+	dir = opendir(folder);
+	while (dir != NULL && (entry = readdir(dir)) != NULL) {
+		snprintf(path, sizeof(path), "%s/%s", folder, entry->d_name);
+		if (entry->d_name[0] != '.')
+			chmod(path, 0666);
+	}
+	if (dir != NULL)
+		closedir(dir);
 }
 
 struct ps_pool *th_attach_name(const char *name)

@@ -3,7 +3,7 @@
 
 #include "tests/support/daemon_procs.h"
 
-#include "tests/support/harness.h"
+#include "tests/support/daemon.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -40,10 +40,11 @@ static bool read_proc(pid_t pid, struct proc *proc_out)
 	return got == 3;
 }
 
-/* The halves are threads' leaders of that name. */
+/* A half that the other started was executed by /proc/self/exe. */
 static bool is_half(const struct proc *proc)
 {
-	return strncmp(proc->name, "poolswitchd", strlen("poolswitchd")) == 0;
+	return strcmp(proc->name, "poolswitchd") == 0 ||
+	       strcmp(proc->name, "exe") == 0;
 }
 
 static bool descends(struct proc proc)
@@ -75,6 +76,13 @@ static size_t find(pid_t pids_out[PROCS_MAX])
 	}
 	closedir(dir);
 	return count;
+}
+
+size_t th_daemon_processes(void)
+{
+	pid_t pids[PROCS_MAX];
+
+	return find(pids);
 }
 
 /* A stopped process starts no other; one that was being started is found the
