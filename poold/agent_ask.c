@@ -1,0 +1,238 @@
+/* SPDX-FileCopyrightText: 2026 The poolswitch authors */
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Questions. Anybody who may connect may ask for the status; it waits a moment
+ * for the clients' own numbers, which are shown and never used. The other
+ * questions are for the daemon's user and root.
+ */
+#include "poold/agent.h"
+
+#include "base/status.h"
+#include "poold/log.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ------------------------------------------------------------------ */
+/* Answers                                                             */
+
+static void look(void *owner, uint32_t slot, struct pd_client_extra *extra_out)
+{
+	const struct pd_agent *agent = owner;
+	const struct pd_seat *seat = &agent->seats[slot];
+
+	memset(extra_out, 0, sizeof(*extra_out));
+	pd_fence_reason(seat, extra_out->reason, sizeof(extra_out->reason));
+	extra_out->has_answered = seat->has_answered;
+	extra_out->polled = seat->polled;
+}
+
+static const char *state(const struct pd_agent *agent)
+{
+	if (agent->is_lost)
+		return "lost";
+	if (agent->is_over)
+		return "stopping";
+	return agent->is_draining ? "draining" : "serving";
+}
+
+static void fill(struct pd_agent *agent, struct pd_report *report)
+{
+	memset(report, 0, sizeof(*report));
+	report->state = state(agent);
+	report->socket = agent->options->socket;
+	report->limits_file = agent->options->limits;
+	report->keeper = agent->keeper_pid;
+	report->uptime = (double)(agent->now_ms - agent->started_ms) / 1000;
+	report->gpu = pd_gpu_uuid(agent->gpu);
+	report->gpu_free = pd_gpu_free_bytes(agent->gpu);
+	report->pool = pd_journal_pool(agent->journal);
+	report->limits = &agent->limits;
+	report->core = agent->core;
+	report->counters = &agent->counters;
+	report->look = look;
+	report->owner = agent;
+}
+
+/* Takes @text. */
+static void send_answer(struct pd_visit *visit, uint32_t seq, char *text)
+{
+	enum ps_status status = PS_HOST_MEMORY;
+	struct ip_message msg;
+	uint32_t bytes = 0;
+	int fd = -1;
+
+	if (text)
+		status = pd_report_file(text, &fd, &bytes);
+	else
+		status = bs_fail(PS_HOST_MEMORY, "no memory for the answer");
+	free(text);
+	if (status != PS_OK) {
+		pd_deny(visit, seq, status, bs_fail_text());
+		return;
+	}
+	ip_message_init(&msg, IP_ANSWER, visit->requests.conn.minor);
+	msg.body.answer.seq = seq;
+	msg.body.answer.bytes = bytes;
+	msg.fds[0] = fd;
+	msg.fd_count = 1;
+	pd_send(visit, &visit->requests, &msg, true);
+}
+
+static void answer_status(struct pd_visit *visit)
+{
+	struct pd_agent *agent = visit->agent;
+	uint32_t seq = visit->asked;
+	struct pd_report report;
+
+	visit->asked = 0;
+	agent->asks_open--;
+	/* It costs as much as many requests. */
+	visit->tokens -= agent->seat_count / 16;
+	fill(agent, &report);
+	send_answer(visit, seq, pd_report_status(&report));
+}
+
+static void answer_done(struct pd_visit *visit, uint32_t seq)
+{
+	struct pd_report report;
+
+	fill(visit->agent, &report);
+	send_answer(visit, seq, pd_report_done(&report));
+}
+
+/* ------------------------------------------------------------------ */
+/* The clients' own numbers                                            */
+
+static void poll_one(struct pd_agent *agent, struct pd_visit *visit)
+{
+	struct ip_message msg;
+
+	if (visit->slot == PD_NO_CLIENT || visit->is_doomed)
+		return;
+	agent->seats[visit->slot].has_answered = false;
+	/* One that has not answered the last one is not asked again. */
+	if (visit->is_polled)
+		return;
+	visit->is_polled = true;
+	agent->polls_open++;
+	ip_message_init(&msg, IP_POLL, visit->events.conn.minor);
+	msg.body.number.seq = ++visit->polled;
+	pd_send(visit, &visit->events, &msg, true);
+}
+
+static void ask_clients(struct pd_agent *agent)
+{
+	for (struct pd_visit *visit = agent->visits; visit; visit = visit->next)
+		poll_one(agent, visit);
+}
+
+enum ps_status pd_polled(struct pd_visit *visit, const struct ip_polled *polled)
+{
+	struct pd_seat *seat = &visit->agent->seats[visit->slot];
+
+	if (!visit->is_polled || polled->seq != visit->polled)
+		return bs_fail(PS_PROTOCOL,
+			       "POLLED: number %u was not asked for, the last "
+			       "was %u",
+			       polled->seq, visit->polled);
+	visit->is_polled = false;
+	visit->agent->polls_open--;
+	seat->has_answered = true;
+	seat->polled = *polled;
+	return PS_OK;
+}
+
+void pd_asks_forget(struct pd_visit *visit)
+{
+	if (visit->is_polled)
+		visit->agent->polls_open--;
+	visit->is_polled = false;
+	if (visit->asked)
+		visit->agent->asks_open--;
+	visit->asked = 0;
+}
+
+void pd_asks_turn(struct pd_agent *agent)
+{
+	if (agent->asks_open == 0)
+		return;
+	for (struct pd_visit *visit = agent->visits; visit;
+	     visit = visit->next) {
+		if (visit->asked && !visit->is_doomed &&
+		    (agent->polls_open == 0 ||
+		     agent->now_ms >= visit->ask_deadline_ms))
+			answer_status(visit);
+	}
+	pd_unschedule(agent);
+}
+
+/* ------------------------------------------------------------------ */
+/* Questions                                                           */
+
+static enum ps_status ask_status(struct pd_visit *visit, uint32_t seq)
+{
+	struct pd_agent *agent = visit->agent;
+
+	if (visit->asked)
+		return bs_fail(PS_PROTOCOL,
+			       "ASK: question %u of this connection is not "
+			       "answered yet",
+			       visit->asked);
+	visit->asked = seq;
+	agent->asks_open++;
+	visit->ask_deadline_ms = agent->now_ms + PD_POLL_MS;
+	pd_schedule(agent, visit->ask_deadline_ms);
+	ask_clients(agent);
+	return PS_OK;
+}
+
+static bool may_command(const struct pd_visit *visit)
+{
+	uid_t uid = visit->requests.conn.peer_uid;
+
+	return uid == 0 || uid == geteuid();
+}
+
+static void command(struct pd_visit *visit, const struct ip_ask *ask)
+{
+	struct pd_agent *agent = visit->agent;
+	enum ps_status status = PS_OK;
+
+	pd_log(PD_NOTICE, "asked to %s pid %d uid %u",
+	       ask->question == IP_ASK_DRAIN    ? "drain"
+	       : ask->question == IP_ASK_RELOAD ? "reload"
+						: "shut down",
+	       (int)visit->requests.conn.peer_pid,
+	       (unsigned int)visit->requests.conn.peer_uid);
+	if (ask->question == IP_ASK_DRAIN)
+		pd_agent_drain(agent);
+	else if (ask->question == IP_ASK_RELOAD)
+		status = pd_agent_reload(agent);
+	else
+		pd_agent_finish(agent, 0);
+	if (status == PS_OK)
+		answer_done(visit, ask->seq);
+	else
+		pd_deny(visit, ask->seq, status, bs_fail_text());
+}
+
+enum ps_status pd_ask(struct pd_visit *visit, const struct ip_ask *ask)
+{
+	/* Somebody who asks again and again is not idle. */
+	if (visit->slot == PD_NO_CLIENT && !visit->has_left) {
+		visit->deadline_ms = visit->agent->now_ms + PD_VISIT_IDLE_MS;
+		pd_unschedule(visit->agent);
+	}
+	if (ask->question == IP_ASK_STATUS)
+		return ask_status(visit, ask->seq);
+	if (may_command(visit))
+		command(visit, ask);
+	else
+		pd_deny(visit, ask->seq, PS_PERMISSION,
+			"this question is for the daemon's user and for root");
+	return PS_OK;
+}

@@ -1,0 +1,161 @@
+/* SPDX-FileCopyrightText: 2026 The poolswitch authors */
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* What the core wants done: to clients and to the GPU, and what comes of it. */
+#include "poold/agent.h"
+
+#include "base/status.h"
+#include "poold/log.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+/* NULL: it is not here. */
+static struct pd_visit *visit_at(const struct pd_agent *agent, uint32_t slot)
+{
+	return slot < agent->seat_count ? agent->seats[slot].visit : NULL;
+}
+
+/* ------------------------------------------------------------------ */
+/* To clients                                                          */
+
+static void grant(void *owner, uint32_t slot, uint32_t seq,
+		  const uint32_t *segments, uint32_t count)
+{
+	struct pd_visit *visit = visit_at(owner, slot);
+
+	if (visit)
+		pd_send_list(visit, IP_GRANT, seq, segments, count);
+}
+
+static void deny(void *owner, uint32_t slot, uint32_t seq,
+		 enum ps_status status, const char *text)
+{
+	struct pd_visit *visit = visit_at(owner, slot);
+
+	if (visit)
+		pd_deny(visit, seq, status, text);
+}
+
+static void recall(void *owner, uint32_t slot, uint32_t seq, uint32_t count,
+		   uint32_t deadline_ms)
+{
+	struct pd_visit *visit = visit_at(owner, slot);
+	struct ip_message msg;
+
+	if (!visit)
+		return;
+	if (seq > visit->recalled)
+		visit->recalled = seq;
+	ip_message_init(&msg, IP_RECALL, visit->events.conn.minor);
+	msg.body.recall.seq = seq;
+	msg.body.recall.count = count;
+	msg.body.recall.deadline_ms = deadline_ms;
+	pd_send(visit, &visit->events, &msg, true);
+}
+
+/* ------------------------------------------------------------------ */
+/* To the GPU                                                          */
+
+static void scrub(void *owner, uint32_t segment)
+{
+	struct pd_agent *agent = owner;
+
+	pd_gpu_scrub(agent->gpu, segment);
+}
+
+/* The driver destroys memory when the last descriptor is gone: ours first,
+ * then the keeper's, then the mapping and the handle. */
+static void remake(void *owner, uint32_t segment)
+{
+	struct pd_agent *agent = owner;
+
+	pd_gpu_drop_fd(agent->gpu, segment);
+	agent->is_dropping[segment] = true;
+	pd_keeper_drop(agent, IP_PIECE_SEGMENTS, segment);
+}
+
+void pd_segment_dropped(struct pd_agent *agent, uint32_t segment)
+{
+	if (segment >= pd_journal_pool(agent->journal)->segments ||
+	    !agent->is_dropping[segment])
+		return;
+	agent->is_dropping[segment] = false;
+	pd_gpu_remake(agent->gpu, segment);
+}
+
+static void arm(void *owner, uint64_t at_ms)
+{
+	struct pd_agent *agent = owner;
+
+	agent->core_at_ms = at_ms;
+}
+
+const struct pd_core_ops pd_agent_ops = {
+	.grant = grant,
+	.deny = deny,
+	.recall = recall,
+	.scrub = scrub,
+	.remake = remake,
+	.arm = arm,
+};
+
+/* ------------------------------------------------------------------ */
+/* What came of it                                                     */
+
+static void tell_lost(struct pd_visit *visit)
+{
+	struct ip_message msg;
+
+	if (visit->slot == PD_NO_CLIENT)
+		return;
+	ip_message_init(&msg, IP_LOST, visit->events.conn.minor);
+	msg.body.number.seq = 1;
+	pd_send(visit, &visit->events, &msg, true);
+}
+
+static void lose(struct pd_agent *agent, const char *text)
+{
+	if (agent->is_lost)
+		return;
+	agent->is_lost = true;
+	pd_log(PD_ERROR, "gpu lost: %s", text);
+	pd_core_lose(agent->core);
+	for (struct pd_visit *visit = agent->visits; visit; visit = visit->next)
+		tell_lost(visit);
+	pd_keeper_note(agent, IP_NOTICE_LOST, 0);
+	pd_agent_finish(agent, pd_exit_status(PS_DEVICE_LOST));
+}
+
+static void has_remade(struct pd_agent *agent, const struct pd_done *done)
+{
+	if (done->status == PS_OK)
+		pd_keeper_keep(agent, IP_PIECE_SEGMENTS, done->segment,
+			       pd_gpu_fd(agent->gpu, done->segment));
+	pd_core_remade(agent->core, done->segment, done->status, agent->now_ms);
+}
+
+static void apply(struct pd_agent *agent, const struct pd_done *done)
+{
+	if (done->status == PS_DEVICE_LOST) {
+		lose(agent, done->text);
+		return;
+	}
+	if (done->status != PS_OK)
+		pd_log(PD_WARNING, "%s failed segment %u: %s",
+		       done->job == PD_JOB_SCRUB ? "scrub" : "remake",
+		       done->segment, done->text);
+	if (done->job == PD_JOB_REMAKE)
+		has_remade(agent, done);
+	else
+		pd_core_scrubbed(agent->core, done->segment, done->status,
+				 agent->now_ms);
+}
+
+void pd_gpu_ready(struct pd_agent *agent)
+{
+	struct pd_done done;
+
+	while (!agent->is_lost && pd_gpu_take_done(agent->gpu, &done))
+		apply(agent, &done);
+}
