@@ -25,8 +25,11 @@
 #define SO_PEERPIDFD 77
 #endif
 
-/* Besides the segments': connections, pidfds, and those of a message. */
-#define FDS_OF_DAEMON 256u
+/* Besides the segments': two connections and a pidfd for each client, the
+ * driver's files and its own. */
+#define CLIENTS_USUAL 64u
+#define FDS_OF_DAEMON (3u * CLIENTS_USUAL + 64u)
+/* Those of a message, and the driver's files. */
 #define FDS_OF_CLIENT (IP_LIST_MAX + 64u)
 
 /* The least that any kernel has as its default. */
@@ -56,11 +59,11 @@ static void tell_fd_limit(const struct lb_doctor *doctor, uint32_t segments)
 		       "raise it: ulimit -n, LimitNOFILE= of a systemd unit, "
 		       "--ulimit nofile= of a container",
 		       "%s open files, at most %s; a client needs %u, a daemon "
-		       "with a whole GPU %" PRIu64 ", to which it raises its "
-		       "own",
+		       "with a whole GPU and %u clients %" PRIu64 " (it raises "
+		       "its own limit)",
 		       limit_text(limit.rlim_cur, soft),
 		       limit_text(limit.rlim_max, hard), FDS_OF_CLIENT,
-		       (uint64_t)daemon);
+		       CLIENTS_USUAL, (uint64_t)daemon);
 }
 
 static void tell_locked_memory(const struct lb_doctor *doctor)
