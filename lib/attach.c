@@ -195,42 +195,31 @@ static enum ps_status leave_once(struct lb_lease *lease, void *arg)
 	return ip_client_leave(&lease->client);
 }
 
+/* Before there are books the connection that there is must do. */
+static void leave(struct lb_lease *lease)
+{
+	bs_lock_take(&lease->requests);
+	if (lease->journal != NULL && lease->hold != NULL) {
+		memset(lease->hold, LB_HOLD_NONE, lease->welcome.segment_count);
+		(void)lb_session_do(lease, leave_once, NULL);
+	} else {
+		(void)leave_once(lease, NULL);
+	}
+	bs_lock_drop(&lease->requests);
+}
+
 /* What may still be used is not given back: it is the daemon's again when
  * this process ends. */
 void lb_lease_free(struct lb_lease *lease, bool is_unmapped)
 {
 	if (lease == NULL)
 		return;
-	if (lease->attach.id != 0 && is_unmapped && lease->is_quiet) {
-		bs_lock_take(&lease->requests);
-		if (lease->hold != NULL)
-			memset(lease->hold, LB_HOLD_NONE,
-			       lease->welcome.segment_count);
-		(void)lb_session_do(lease, leave_once, NULL);
-		bs_lock_drop(&lease->requests);
-	}
+	if (is_unmapped && lease->is_quiet)
+		leave(lease);
 	lb_lease_abandon(lease);
 }
 
 /* ---- the pool ---- */
-
-static enum ps_status check_welcome(const struct ip_welcome *welcome)
-{
-	struct ip_offer offer = {
-		.mode = PS_SHARE_VMM,
-		.parameter_write = welcome->parameter_write,
-		.window_base = welcome->window_base,
-		.window_bytes = welcome->window_bytes,
-		.segment_bytes = welcome->segment_bytes,
-		.parameter_bytes = welcome->parameter_bytes,
-		.segment_count = welcome->segment_count,
-		.count = welcome->segment_count,
-	};
-
-	memcpy(offer.pool_id, welcome->pool_id, sizeof(offer.pool_id));
-	memcpy(offer.gpu, welcome->gpu, sizeof(offer.gpu));
-	return ip_offer_check(&offer);
-}
 
 static enum ps_status open_gpu(const struct ip_welcome *welcome,
 			       struct ps_pool **pool_out)
@@ -318,10 +307,8 @@ static enum ps_status open_pool(struct lb_lease *lease,
 				struct ps_pool **pool_out)
 {
 	struct ps_pool *pool;
-	enum ps_status status = check_welcome(&lease->welcome);
+	enum ps_status status = open_gpu(&lease->welcome, &pool);
 
-	if (status == PS_OK)
-		status = open_gpu(&lease->welcome, &pool);
 	if (status != PS_OK) {
 		lb_lease_free(lease, true);
 		return status;

@@ -305,7 +305,7 @@ static enum ps_status lease_more(struct ps_pool *pool, uint32_t wanted,
 	return PS_OK;
 }
 
-/* What is there is given even where the daemon has no more. */
+/* What is there is given even where the daemon has no more, or is gone. */
 static enum ps_status grow_leased(void *owner, uint64_t bytes, uint64_t stream,
 				  struct al_span *span_out)
 {
@@ -316,6 +316,8 @@ static enum ps_status grow_leased(void *owner, uint64_t bytes, uint64_t stream,
 
 	if (status == PS_OK)
 		return grow(owner, bytes, stream, span_out);
+	if (status != PS_OUT_OF_MEMORY && status != PS_PEER_GONE)
+		return status;
 	snprintf(text, sizeof(text), "%s", bs_fail_text());
 	if (grow(owner, bytes, stream, span_out) == PS_OK)
 		return PS_OK;

@@ -123,13 +123,14 @@ static void fill_welcome(struct ip_welcome *welcome)
 	if (lies(TH_LIE_OTHER_POOL))
 		welcome->pool_id[1]++;
 	strncpy(welcome->gpu, ps_pool_gpu(pool), sizeof(welcome->gpu) - 1);
+	if (lies(TH_LIE_OTHER_GPU))
+		strcpy(welcome->gpu,
+		       "GPU-01234567-89ab-cdef-0123-456789abcdef");
 	welcome->window_base = pool->base;
 	welcome->window_bytes = pool->window;
 	welcome->segment_bytes = TH_SEGMENT;
 	welcome->parameter_bytes = TH_PARAMETERS * TH_SEGMENT;
 	welcome->segment_count = TH_SEGMENTS;
-	if (lies(TH_LIE_LAYOUT))
-		welcome->segment_count = 1;
 	welcome->limit = self.limit * TH_SEGMENT;
 }
 

@@ -53,7 +53,7 @@ enum th_lie {
 	TH_LIE_OTHER_POOL,     /* WELCOME to another pool */
 	TH_LIE_HELD_NONE,      /* HELD without what is in use */
 	TH_LIE_HELD_PARAMETER, /* HELD of the parameter region */
-	TH_LIE_LAYOUT,         /* WELCOME with a pool that cannot be */
+	TH_LIE_OTHER_GPU,      /* WELCOME to a pool on another GPU */
 	TH_LIE_NEED_FILES,     /* PART of plain files */
 };
 
