@@ -6,8 +6,12 @@
 #include "tests/support/harness.h"
 
 #include <dlfcn.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
 
 /* Writes the address of a control into a function pointer. */
 static void find(const char *name, void *function_out)
@@ -58,4 +62,35 @@ void th_sim_die(unsigned int milliseconds)
 
 	find("simDie", &die);
 	die(milliseconds);
+}
+
+/* Only what is safe in the child of a process with threads. */
+static void close_sockets(void)
+{
+	const int end = (int)sysconf(_SC_OPEN_MAX);
+	int type;
+
+	for (int fd = 3; fd < end; fd++)
+		if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type,
+			       &(socklen_t){ sizeof(type) }) == 0)
+			close(fd);
+}
+
+pid_t th_sim_haunt(uint64_t address, bool has_sockets)
+{
+	const struct timespec rest = { 0, 100000 };
+	volatile uint32_t *word = (volatile uint32_t *)address;
+	pid_t child = fork();
+
+	assert_true(child >= 0);
+	if (child > 0)
+		return child;
+	signal(SIGALRM, SIG_DFL);
+	alarm(60);
+	if (!has_sockets)
+		close_sockets();
+	for (;;) {
+		(*word)++;
+		nanosleep(&rest, NULL);
+	}
 }

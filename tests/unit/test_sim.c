@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -393,6 +394,56 @@ static void test_sim_stream_handle_is_given_out_again(void **state)
 	th_gpu_exit();
 }
 
+/* ---- what a dead process leaves behind ---- */
+
+/* Dies of it, and says the pid of what it leaves. */
+static void be_haunted(void *arg)
+{
+	int socket = *(int *)arg;
+	const struct th_gpu *gpu = th_gpu_open();
+	CUmemGenericAllocationHandle handle = th_gpu_create(gpu);
+	CUdeviceptr address = th_gpu_map(gpu, handle, &gpu->writable);
+	int fd = th_gpu_export(gpu, handle);
+	pid_t child = th_sim_haunt(address, false);
+
+	th_gpu_send_bytes(socket, &child, sizeof(child));
+	th_gpu_send_fd(socket, fd);
+	th_sim_die(0);
+}
+
+/* In a child: the process of the tests has no CUDA. */
+static void see_writing(void *arg)
+{
+	const struct th_gpu *gpu = th_gpu_open();
+	CUmemGenericAllocationHandle handle = th_gpu_import(gpu, *(int *)arg);
+	CUdeviceptr address = th_gpu_map(gpu, handle, &gpu->readable);
+	uint32_t before = th_gpu_get(gpu, address);
+	uint64_t start = th_now_ns();
+
+	while (th_gpu_get(gpu, address) == before)
+		assert_true(th_now_ns() - start < UINT64_C(5000000000));
+}
+
+static void test_sim_forked_child_writes_on_after_a_death(void **state)
+{
+	int pair[2];
+	pid_t haunted, child;
+	int fd;
+
+	(void)state;
+	assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
+	th_socketpair(SOCK_STREAM, pair);
+	haunted = th_fork(be_haunted, &pair[1]);
+	th_gpu_receive_bytes(pair[0], &child, sizeof(child));
+	fd = th_gpu_receive_fd(pair[0]);
+	assert_int_equal(th_wait(haunted), 128 + SIGKILL);
+	assert_int_equal(th_wait(th_fork(see_writing, &fd)), 0);
+	th_kill(child);
+	close(fd);
+	close(pair[0]);
+	close(pair[1]);
+}
+
 /* ---- names ---- */
 
 static const char *const exports[] = {
@@ -450,6 +501,7 @@ static const struct th_test tests[] = {
 	TH_TEST(test_sim_death_closes_sockets_before_the_process),
 	TH_TEST(test_sim_stream_handle_is_given_out_again),
 	TH_TEST(test_sim_exports_the_drivers_names_alone),
+	TH_TEST(test_sim_forked_child_writes_on_after_a_death),
 };
 
 TH_MAIN("sim", tests)
