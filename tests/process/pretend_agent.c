@@ -8,7 +8,9 @@
  *	no-gpu    there: an agent ends with EX_UNAVAILABLE as it starts
  *	crash     there: it kills itself as it starts
  *	deaf      there: it does not drain and does not stop
- * SIGUSR1 makes it lose the GPU, SIGUSR2 break the rules of the link.
+ * SIGUSR1 makes it lose the GPU, SIGUSR2 break the rules of the link, SIGHUP
+ * have a segment dropped, SIGWINCH the same after it has said
+ * that it drains.
  */
 #include "base/status.h"
 #include "poold/half.h"
@@ -193,7 +195,9 @@ static enum ps_status on_signal(struct agent *agent, bool *is_over)
 		return PS_OK;
 	if (info.ssi_signo == SIGUSR2) /* a piece that there is not */
 		return pd_tell_drop(&agent->link, IP_PIECE_SEGMENTS, 99);
-	if (info.ssi_signo == SIGHUP)
+	if (info.ssi_signo == SIGWINCH)
+		(void)pd_tell_note(&agent->link, IP_NOTICE_DRAIN, 0);
+	if (info.ssi_signo == SIGHUP || info.ssi_signo == SIGWINCH)
 		return pd_tell_drop(&agent->link, IP_PIECE_SEGMENTS, 2);
 	(void)pd_tell_note(&agent->link, IP_NOTICE_LOST, 0);
 	*is_over = true;
@@ -232,6 +236,7 @@ int pd_agent_run(int argc, char **argv, const struct pd_options *options)
 	sigaddset(&set, SIGUSR1);
 	sigaddset(&set, SIGUSR2);
 	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGWINCH);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	agent.signals = signalfd(-1, &set, SFD_CLOEXEC);
 	pd_holdings_init(&agent.holdings);

@@ -403,6 +403,19 @@ static void test_keeper_tells_the_next_agent_to_drain(void **state)
 	assert_ended(0);
 }
 
+static void test_keeper_remembers_that_the_agent_drained(void **state)
+{
+	(void)state;
+	start_and_serve();
+	kill(agent, SIGWINCH);
+	await("dropped"); /* so the keeper has heard both */
+	kill(agent, SIGKILL);
+	agent = await("inherited");
+	await("holds");
+	await("drain");
+	assert_ended(0);
+}
+
 static void test_keeper_asked_twice_starts_no_other_agent(void **state)
 {
 	(void)state;
@@ -585,6 +598,7 @@ static const struct th_test tests[] = {
 	KEPT(test_keeper_and_agent_killed_in_turn_go_on),
 	KEPT(test_keeper_killed_again_names_the_new_process),
 	KEPT(test_keeper_tells_the_next_agent_to_drain),
+	KEPT(test_keeper_remembers_that_the_agent_drained),
 	KEPT(test_keeper_asked_twice_starts_no_other_agent),
 	KEPT(test_keeper_drops_what_the_agent_remakes),
 	KEPT(test_keeper_agent_that_breaks_the_rules_is_replaced),
