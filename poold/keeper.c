@@ -252,6 +252,11 @@ static void on_note(struct keeper *keeper, const struct ip_note *note)
 		if (keeper->finish == EX_OK)
 			pd_notify("STOPPING=1");
 		break;
+	case IP_NOTICE_DRAIN:
+		/* At somebody's word; the next agent is to go on with it. */
+		if (keeper->requests == 0)
+			keeper->requests = 1;
+		break;
 	default:
 		pd_log(PD_WARNING, "agent said notice %" PRIu32, note->notice);
 	}
