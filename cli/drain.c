@@ -42,8 +42,8 @@ static void print_draining(FILE *out, const json_t *answer)
 		fputs("draining: nobody is attached, poolswitchd ends\n", out);
 	else
 		fprintf(out,
-			"draining: no new clients; poolswitchd ends when %s "
-			"left\n",
+			"draining: no new clients; poolswitchd ends when the "
+			"last has left (%s now)\n",
 			cl_holders(answer));
 }
 

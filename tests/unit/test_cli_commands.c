@@ -133,7 +133,7 @@ static void test_cl_drain_says_who_is_left(void **state)
 	(void)state;
 	answer(PS_OK, "{\"clients\": 2, \"leased\": 4194304}");
 	run(&cl_drain, false);
-	assert_non_null(strstr(printed, "2 clients with 4.00 MiB left"));
+	assert_non_null(strstr(printed, "(2 clients with 4.00 MiB now)"));
 	answer(PS_OK, "{\"clients\": 0}");
 	run(&cl_drain, false);
 	assert_non_null(strstr(printed, "nobody is attached"));
