@@ -64,6 +64,8 @@ try clang++ -x c++ -std=c++11
 
 for name in include/poolswitch.h share/man/man3/ps_alloc_shared.3 \
 	bin/poolswitch bin/poolswitchd share/man/man1/poolswitch.1 \
+	share/man/man8/poolswitchd.8 \
+	lib/systemd/system/poolswitchd.service \
 	share/man/man7/poolswitch-environment.7 \
 	share/bash-completion/completions/poolswitch; do
 	[ -e "$DESTDIR$prefix/$name" ] || {
