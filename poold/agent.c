@@ -136,6 +136,7 @@ static void signals_ready(struct pd_agent *agent)
 			pd_agent_finish(agent, 0);
 		} else {
 			pd_agent_drain(agent);
+			pd_keeper_note(agent, IP_NOTICE_DRAIN, 0);
 		}
 	}
 }

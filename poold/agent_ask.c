@@ -82,6 +82,15 @@ static void send_answer(struct pd_visit *visit, uint32_t seq, char *text)
 	pd_send(visit, &visit->requests, &msg, true);
 }
 
+/* In messages: it is as much work as many requests. */
+static int64_t cost_of_status(const struct pd_agent *agent)
+{
+	int64_t most = agent->limits.messages / 10;
+	int64_t cost = agent->seat_count / 16;
+
+	return cost < most ? cost : most;
+}
+
 static void answer_status(struct pd_visit *visit)
 {
 	struct pd_agent *agent = visit->agent;
@@ -90,8 +99,7 @@ static void answer_status(struct pd_visit *visit)
 
 	visit->asked = 0;
 	agent->asks_open--;
-	/* It costs as much as many requests. */
-	visit->tokens -= agent->seat_count / 16;
+	visit->tokens -= cost_of_status(agent);
 	fill(agent, &report);
 	send_answer(visit, seq, pd_report_status(&report));
 }
@@ -208,12 +216,14 @@ static void command(struct pd_visit *visit, const struct ip_ask *ask)
 						: "shut down",
 	       (int)visit->requests.conn.peer_pid,
 	       (unsigned int)visit->requests.conn.peer_uid);
-	if (ask->question == IP_ASK_DRAIN)
+	if (ask->question == IP_ASK_DRAIN) {
 		pd_agent_drain(agent);
-	else if (ask->question == IP_ASK_RELOAD)
+		pd_keeper_note(agent, IP_NOTICE_DRAIN, 0);
+	} else if (ask->question == IP_ASK_RELOAD) {
 		status = pd_agent_reload(agent);
-	else
+	} else {
 		pd_agent_finish(agent, 0);
+	}
 	if (status == PS_OK)
 		answer_done(visit, ask->seq);
 	else

@@ -273,6 +273,9 @@ static enum ps_status sit_down(struct pd_visit *visit, uint32_t seq,
 	visit->events.conn.fd = visit->events.source.fd;
 	setsockopt(visit->events.source.fd, SOL_SOCKET, SO_SNDBUF, &bytes,
 		   sizeof(bytes));
+	pd_log(PD_DEBUG, "client %s slot %u pid %d uid %u",
+	       arrival->is_resumed ? "resumed" : "attached", arrival->slot,
+	       (int)arrival->granted.pid, (unsigned int)arrival->granted.uid);
 	welcome(visit, seq, arrival);
 	pd_visit_rewatch(visit);
 	return arrival->is_resumed ? send_held(visit, seq) : PS_OK;

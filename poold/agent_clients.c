@@ -461,6 +461,9 @@ static enum ps_status recalled(struct pd_visit *visit,
 
 static enum ps_status hear(struct pd_visit *visit, const struct ip_message *msg)
 {
+	/* Its service thread need not know yet that it has left. */
+	if (visit->slot == PD_NO_CLIENT)
+		return PS_OK;
 	if (msg->type == IP_RECALLED)
 		return recalled(visit, &msg->body.list);
 	if (msg->type == IP_POLLED)

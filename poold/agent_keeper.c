@@ -224,6 +224,9 @@ static enum ps_status start(struct pd_agent *agent)
 		status = pd_keeper_give_all(agent);
 	if (status != PS_OK)
 		lose_link(agent);
+	/* What we were asked to do, the next agent is to do. */
+	if (agent->is_draining)
+		pd_keeper_note(agent, IP_NOTICE_DRAIN, 0);
 	return status;
 }
 
