@@ -8,6 +8,7 @@
 #include "device/sim/work.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -95,9 +96,23 @@ static void read_settings(void)
 	}
 }
 
+/* With a mark only one call fails, in whichever process: who makes it. */
+static bool may_strike(void)
+{
+	const char *mark = getenv("POOLSWITCH_SIM_FAIL_MARK");
+	int fd;
+
+	if (!mark)
+		return true;
+	fd = open(mark, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
 static bool strikes(struct fault *fault, CUresult *code_out)
 {
-	if (fault->left == 0 || --fault->left > 0)
+	if (fault->left == 0 || --fault->left > 0 || !may_strike())
 		return false;
 	*code_out = fault->code;
 	return true;
