@@ -9,7 +9,7 @@ name in the results and the heading. Columns that no case has are left out.
 
 import re
 
-BENCHES = ("alloc", "attach", "switch_latency")
+BENCHES = ("alloc", "attach", "grant", "switch_latency")
 
 PAIR = (
     ("pair median", "median"),
@@ -30,6 +30,10 @@ TABLES = {
         ("cuMemAlloc, once", "reserve, by cuMemAlloc"),
         ("first allocation", "received, first allocation served"),
         ("cuIpcOpenMemHandle", "received, by cuIpcOpenMemHandle"),
+    )),
+    "grant": ("grant", r"1 GiB", (
+        ("median", "median"),
+        ("faster, by median", "faster"),
     )),
     "switch": ("switch_latency", r", (1|16) GiB$", (
         ("switch p50", "p50"),
@@ -81,6 +85,27 @@ TABLES = {
         ("sum", "sum"),
         ("all mapped, of the sum", "from a context to all mapped"),
     )),
+    "grant-ways": ("grant", r"1 GiB", (
+        ("median", "median"),
+        ("largest", "largest"),
+        ("then free, median", "then free"),
+        ("faster, by median", "faster"),
+    )),
+    "grant-restart": ("grant", r"^poolswitchd|killed$", (
+        ("ready", "ready"),
+        ("ready, largest", "largest"),
+        ("reused after the fence", "reused after the fence"),
+        ("reused, largest", "largest"),
+        ("next grant", "next grant"),
+        ("next grant, largest", "largest"),
+    )),
+    "grant-crowd": ("grant", r"client|^alone|^beside", (
+        ("taken and returned", "taken and returned"),
+        ("of that with 1 client", "of that with 1 client"),
+        ("taken, median", "taken, median"),
+        ("taken, p99", "p99"),
+        ("of that alone", "of that alone"),
+    )),
     "switch-parts": ("switch_latency", r"", (
         ("switch p50", "p50"),
         ("switch p99", "p99"),
@@ -93,7 +118,7 @@ TABLES = {
     )),
 }
 # In these the project's promises stand under the figures.
-WITH_TARGETS = ("alloc", "attach", "switch")
+WITH_TARGETS = ("alloc", "attach", "grant", "switch")
 
 
 def number(value):
