@@ -21,6 +21,7 @@
 
 #define ARGUMENTS_MAX 48
 #define READY_BYTES 1024
+#define FDS_CLOSED 1024
 
 /* For the teardown of a test that failed. */
 static bool is_running;
@@ -59,7 +60,9 @@ static void run_daemon(const struct th_daemon *daemon,
 		putenv((char *)(uintptr_t)*entry);
 	if (dup2(ready, STDOUT_FILENO) < 0 || dup2(log, STDERR_FILENO) < 0)
 		_exit(126);
-	close(log);
+	/* Those that it starts itself inherit nothing either. */
+	for (int fd = STDERR_FILENO + 1; fd < FDS_CLOSED; fd++)
+		close(fd);
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
 	if (plan->prepare != NULL)
 		plan->prepare();

@@ -102,6 +102,8 @@ size_t th_daemon_processes(void);
 
 /* ---- looking ---- */
 
+/* How often a question that fails is asked again: 0. */
+extern unsigned int th_daemon_patience;
 /* STATUS; json_decref() it. */
 json_t *th_daemon_status(void);
 /* NULL: there was no answer. */
@@ -123,6 +125,9 @@ void th_daemon_wait_presence(pid_t pid, const char *presence);
 /* Waits until bytes and descriptors are these; prints both if they never
  * are. */
 void th_daemon_await_same(const struct th_daemon_sums *before);
+/* The same, but fewer descriptors will do: of a half that goes on without
+ * something that it could not get. */
+void th_daemon_await_no_more(const struct th_daemon_sums *before);
 
 /* Whether the log has this text, now. */
 bool th_daemon_logged(const struct th_daemon *daemon, const char *text);

@@ -37,10 +37,16 @@ json_t *th_daemon_try_status(void)
 	return json;
 }
 
+unsigned int th_daemon_patience;
+
 json_t *th_daemon_status(void)
 {
 	json_t *json = th_daemon_try_status();
 
+	for (unsigned int i = 0; json == NULL && i < th_daemon_patience; i++) {
+		th_rest_ms(REST_MS);
+		json = th_daemon_try_status();
+	}
 	if (json == NULL)
 		fail_msg("no status: %s", ps_error_detail());
 	return json;
@@ -242,7 +248,28 @@ void th_daemon_wait_presence(pid_t pid, const char *presence)
 	wait_until(is_present, &want, presence);
 }
 
-void th_daemon_await_same(const struct th_daemon_sums *before)
+static bool is_same(const struct th_daemon_sums *before,
+		    const struct th_daemon_sums *now)
+{
+	return memcmp(before, now, sizeof(*now)) == 0;
+}
+
+static bool is_no_more(const struct th_daemon_sums *before,
+		       const struct th_daemon_sums *now)
+{
+	struct th_daemon_sums sums = *now;
+
+	if (now->keeper_fds > before->keeper_fds ||
+	    now->agent_fds > before->agent_fds)
+		return false;
+	sums.keeper_fds = before->keeper_fds;
+	sums.agent_fds = before->agent_fds;
+	return is_same(before, &sums);
+}
+
+static void await_sums(const struct th_daemon_sums *before,
+		       bool (*is_so)(const struct th_daemon_sums *before,
+				     const struct th_daemon_sums *now))
 {
 	uint64_t end = th_now_ns() + TH_DAEMON_MS * UINT64_C(1000000);
 	struct th_daemon_sums now;
@@ -250,13 +277,23 @@ void th_daemon_await_same(const struct th_daemon_sums *before)
 	do {
 		memset(&now, 0, sizeof(now));
 		th_daemon_sums(&now);
-		if (memcmp(&now, before, sizeof(now)) == 0)
+		if (is_so(before, &now))
 			return;
 		th_rest_ms(REST_MS);
 	} while (th_now_ns() < end);
 	print_sums("before", before);
 	print_sums("now", &now);
 	fail_msg("bytes or descriptors are lost");
+}
+
+void th_daemon_await_same(const struct th_daemon_sums *before)
+{
+	await_sums(before, is_same);
+}
+
+void th_daemon_await_no_more(const struct th_daemon_sums *before)
+{
+	await_sums(before, is_no_more);
 }
 
 /* ---- the log ---- */
