@@ -3,7 +3,7 @@
 """What lint.py checks of the programs' pages: that they name what there is.
 
 The code is the truth: commands, options, exit codes and metrics in cli/,
-environment variables everywhere.
+options, exit statuses and JSON in poold/, environment variables everywhere.
 """
 
 import re
@@ -11,6 +11,8 @@ import re
 MANUAL = "docs/poolswitch.1"
 ENVIRONMENT = "docs/poolswitch-environment.7"
 COMPLETION = "cli/poolswitch.bash"
+DAEMON_MANUAL = "docs/poolswitchd.8"
+DAEMON_PAGE = "docs/daemon.md"
 
 # Of argp: every command has them.
 OPTIONS_OF_ALL = ["help", "usage", "version"]
@@ -86,6 +88,48 @@ def check_completion(tree):
                 yield f"{COMPLETION}: there is no command {command}"
 
 
+# ---- the daemon ----
+
+def daemon_text(tree, *names):
+    names = names or [name for name in tree.names
+                      if name.startswith("poold/") and name.endswith(".c")]
+    return without_comments(
+        "\n".join(there(tree, name) for name in names))
+
+
+def daemon_options(code):
+    """Long options but those that --help leaves out."""
+    return sorted({*re.findall(
+        r'\{\s*"([a-z][\w-]*)",\s*KEY_\w+,\s*[^,]+,\s*0,', code),
+        *OPTIONS_OF_ALL})
+
+
+def check_daemon(tree):
+    """Options, exit statuses and the names in its JSON."""
+    manual = there(tree, DAEMON_MANUAL).replace("\\-", "-")
+    page = there(tree, DAEMON_PAGE)
+    options = daemon_options(daemon_text(tree, "poold/options.c"))
+    for option in options:
+        if not re.search(rf"^\.It .*Fl -{option}\b", manual, re.M):
+            yield f"{DAEMON_MANUAL}: no .It Fl -{option}"
+        if f"`--{option}" not in page:
+            yield f"{DAEMON_PAGE}: no `--{option}`"
+    for option in re.findall(r"\bFl -([\w-]+)", manual):
+        if option not in options:
+            yield f"{DAEMON_MANUAL}: there is no option --{option}"
+    for name in sorted(set(re.findall(r"\bEX_[A-Z]+\b", daemon_text(tree)))):
+        if name in SYSEXITS and f"\n.It {SYSEXITS[name]}\n" not in manual:
+            yield f"{DAEMON_MANUAL}: no .It {SYSEXITS[name]}, {name}"
+        if name in SYSEXITS and f"\n| {SYSEXITS[name]} |" not in page:
+            yield f"{DAEMON_PAGE}: no | {SYSEXITS[name]} |, {name}"
+    json = re.sub(r"_Static_assert\([^;]*;", "",
+                  daemon_text(tree, "poold/report.c", "poold/limits.c"))
+    json = re.sub(r'"\s*"', "", json)  # the parts of one literal
+    for key in sorted(set(re.findall(r'"([a-z][a-z_]+)"', json))):
+        if not re.search(rf'[`".]{key}[`".]', page):
+            yield f"{DAEMON_PAGE}: no `{key}` in JSON"
+
+
 # ---- the environment ----
 
 def read_variables(name, text):
@@ -133,5 +177,6 @@ def is_code(name):
 CHECKS = {
     "manual": check_manual,
     "completion": check_completion,
+    "daemon": check_daemon,
     "environment": check_environment,
 }

@@ -32,6 +32,26 @@ COMPLETION = """commands="status"
 options="--json --help --usage --version"
 options+=" --gpu"
 """
+DAEMON_CODE = {
+    "poold/options.c": """
+	{ "gpu", KEY_GPU, "X", 0, "the GPU", 0 },
+	{ "role", KEY_ROLE, "X", OPTION_HIDDEN, NULL, 0 },
+""",
+    "poold/half.c": "return EX_UNAVAILABLE;",
+    "poold/report.c": 'json_pack("{s:o}", "agent_pid", x);',
+}
+DAEMON_MANUAL = """.Sh OPTIONS
+.It Fl g , Fl -gpu Ar index
+.It Fl -help , Fl -usage
+.It Fl V , Fl -version
+.It 69
+"""
+DAEMON_PAGE = """# The daemon
+| `--gpu` |
+| `--help`, `--usage`, `--version` |
+| 69 |
+| `agent_pid` |
+"""
 READS = 'const char *a = getenv("TERM"), *b = "POOLSWITCH_SOCKET";\n'
 PAGE = ".It Ev TERM\n.It Ev POOLSWITCH_SOCKET\n"
 
@@ -52,6 +72,11 @@ class ProgramTest(unittest.TestCase):
     def completion(self, text):
         return self.complaints("completion", {"cli/main.c": CODE,
                                               "cli/poolswitch.bash": text})
+
+    def daemon(self, manual, page):
+        return self.complaints(
+            "daemon", {**DAEMON_CODE, "docs/poolswitchd.8": manual,
+                       "docs/daemon.md": page})
 
     def environment(self, code, page):
         return self.complaints(
@@ -79,6 +104,21 @@ class ProgramTest(unittest.TestCase):
         found = self.completion(COMPLETION.replace("status", "status top")
                                 .replace("--json", "--json --fast"))
         self.assertEqual(2, len(found))
+
+    def test_daemon_with_all_is_good(self):
+        self.assertEqual(self.daemon(DAEMON_MANUAL, DAEMON_PAGE), [])
+
+    def test_daemon_each_missing_line_is_noticed(self):
+        for line in DAEMON_MANUAL.splitlines()[1:]:
+            short = DAEMON_MANUAL.replace(line + "\n", "")
+            self.assertTrue(self.daemon(short, DAEMON_PAGE), line)
+        for line in DAEMON_PAGE.splitlines()[1:]:
+            short = DAEMON_PAGE.replace(line + "\n", "")
+            self.assertTrue(self.daemon(DAEMON_MANUAL, short), line)
+
+    def test_daemon_option_of_the_past_is_noticed(self):
+        page = DAEMON_MANUAL + ".It Fl -frobnicate\n"
+        self.assertEqual(len(self.daemon(page, DAEMON_PAGE)), 1)
 
     def test_environment_with_all_is_good(self):
         self.assertEqual([], self.environment(READS, PAGE))
