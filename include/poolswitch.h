@@ -471,6 +471,9 @@ PS_API void ps_attach_config_set_writable(struct ps_attach_config *config,
  * The daemon may be restarted at any time: memory and contents stay, and the
  * next call that needs the daemon connects again by itself.
  *
+ * A pool has one place in a process: PS_WINDOW_TAKEN when it is attached here
+ * already.
+ *
  * Return: PS_OK; PS_NO_DAEMON naming the sockets tried and the command that
  * starts one; PS_REFUSED, PS_PERMISSION with the daemon's reason;
  * PS_OUT_OF_MEMORY when the reservation cannot be granted;
