@@ -9,6 +9,8 @@
  */
 #include "tests/support/gpu_pool.h"
 
+#include <signal.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 
 /* Every so many segments of a large pool is looked at. */
@@ -111,6 +113,7 @@ static void be_holder(void *arg)
 	int fd;
 
 	(void)arg;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	th_gpu_receive_bytes(holder_link[1], &bytes, sizeof(bytes));
 	fd = th_gpu_receive_fd(holder_link[1]);
 	th_assert_ok(dv_device_open(NULL, &dev));

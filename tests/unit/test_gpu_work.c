@@ -5,7 +5,9 @@
 #include "tests/support/gpu_pool.h"
 
 #include <dirent.h>
+#include <signal.h>
 #include <stdio.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 
 /* A small pool whose thread runs, every word of interest set. */
@@ -211,6 +213,7 @@ static void be_holder(void *arg)
 	int fd;
 
 	(void)arg;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	fd = th_gpu_receive_fd(holder_link[1]);
 	th_assert_ok(dv_device_open(NULL, &dev));
 	th_assert_ok(dv_segment_import(dev, fd, &handle));
@@ -220,9 +223,7 @@ static void be_holder(void *arg)
 	th_assert_ok(dv_window_set_access(dev, address, SEGMENT, true));
 	th_assert_ok(dv_segment_release(dev, handle));
 	th_gpu_tell(holder_link[1]);
-	/* Writes on, as a dead process's kernel does. */
-	for (uint32_t i = 0;; i++)
-		*(volatile uint32_t *)address = i;
+	pause();
 }
 
 static pid_t start_holder(void)
