@@ -23,8 +23,7 @@ static void complain(struct tc_world *world, const char *format, ...)
 
 /* ---- what the core asks for ---- */
 
-/* The last thing that the agent does, when it is to die in this call. */
-static void step(struct tc_world *world)
+void tc_step(struct tc_world *world)
 {
 	world->ops++;
 	if (world->ops == world->kill_at)
@@ -79,7 +78,7 @@ static void on_grant(void *owner, uint32_t slot, uint32_t seq,
 
 	for (i = 0; i < count; i++)
 		expect_leased(world, slot, segments[i] & ~IP_SEGMENT_PARKED);
-	step(world);
+	tc_step(world);
 	for (i = 0; i < count; i++) {
 		n = segments[i] & ~IP_SEGMENT_PARKED;
 		if (segments[i] & IP_SEGMENT_PARKED)
@@ -101,7 +100,7 @@ static void on_deny(void *owner, uint32_t slot, uint32_t seq,
 	struct tc_world *world = owner;
 	struct tc_client *client = &world->client[slot];
 
-	step(world);
+	tc_step(world);
 	if (seq != client->seq || client->answer != TC_NONE)
 		complain(world, "client %u is answered twice", slot);
 	client->answer = TC_DENY;
@@ -116,7 +115,7 @@ static void on_recall(void *owner, uint32_t slot, uint32_t seq, uint32_t count,
 	struct tc_world *world = owner;
 	struct tc_client *client = &world->client[slot];
 
-	step(world);
+	tc_step(world);
 	client->recalls++;
 	client->recall_seq = seq;
 	client->recall_count = count;
@@ -145,7 +144,7 @@ static void on_scrub(void *owner, uint32_t n)
 {
 	struct tc_world *world = owner;
 
-	step(world);
+	tc_step(world);
 	expect_free(world, n, PD_DIRTY);
 	world->segment[n].is_scrubbing = true;
 }
@@ -154,7 +153,7 @@ static void on_remake(void *owner, uint32_t n)
 {
 	struct tc_world *world = owner;
 
-	step(world);
+	tc_step(world);
 	expect_free(world, n, PD_REMAKING);
 	world->segment[n].is_remaking = true;
 }
@@ -163,7 +162,7 @@ static void on_arm(void *owner, uint64_t at_ms)
 {
 	struct tc_world *world = owner;
 
-	step(world);
+	tc_step(world);
 	world->armed_ms = at_ms;
 }
 

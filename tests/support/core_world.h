@@ -18,8 +18,8 @@
 
 #include "poold/core.h"
 
-#define TC_SEGMENTS 4096u
-#define TC_CLIENTS 1024u
+#define TC_SEGMENTS 256u
+#define TC_CLIENTS 64u
 #define TC_UNIT (UINT64_C(2) << 20)
 #define TC_NOBODY UINT32_MAX
 
@@ -66,7 +66,7 @@ struct tc_world {
 	struct tc_segment segment[TC_SEGMENTS];
 	struct tc_client client[TC_CLIENTS];
 	char wrong[256];  /* "": nothing */
-	uint64_t ops;     /* calls out of the core */
+	uint64_t ops;     /* steps so far */
 	uint64_t kill_at; /* the agent dies in this one; 0: it does not */
 	jmp_buf killed;
 };
@@ -108,6 +108,10 @@ void tc_remade(struct tc_world *world, uint32_t n, enum ps_status status);
 /* The first that it was asked for; TC_NOBODY: none. */
 uint32_t tc_first_scrub(const struct tc_world *world);
 uint32_t tc_first_remake(const struct tc_world *world);
+
+/* Each call out of the core is a step, and what a test makes one: a place
+ * where the agent can die. */
+void tc_step(struct tc_world *world);
 
 /* How many it holds, by what it was told. */
 uint32_t tc_holds(const struct tc_world *world, uint32_t slot);

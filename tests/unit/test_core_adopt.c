@@ -1,0 +1,426 @@
+/* SPDX-FileCopyrightText: 2026 The poolswitch authors */
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * A core over a journal that another left: whenever the agent dies, no
+ * segment is lost and none is doubled; what is damaged is given to nobody.
+ * Linked with --wrap for the journal's writers.
+ */
+#include "poold/core.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "base/status.h"
+#include "tests/support/core_world.h"
+#include "tests/support/harness.h"
+
+/* Where things are in the journal: poold/journal.c. */
+#define HEADER_BYTES 144
+#define SEGMENT_PLACE 32
+#define CLIENT_PLACE 184
+#define STAMP_BYTES 16
+
+#define PARAMETER 2u
+#define SEGMENTS 20u
+#define CLIENTS 4u
+
+static struct tc_world world;
+static uint32_t a, b, c; /* users 1, 1 and 2 */
+
+static void open_world(void)
+{
+	assert_true(tc_open(&world, PARAMETER, SEGMENTS, CLIENTS));
+	th_assert_ok(tc_admit(&world, 1, 3, 0, &a));
+	th_assert_ok(tc_admit(&world, 1, 0, 12, &b));
+	th_assert_ok(tc_admit(&world, 2, 0, 0, &c));
+}
+
+static int set_up(void **state)
+{
+	(void)state;
+	open_world();
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	assert_string_equal(world.wrong, "");
+	th_assert_ok(pd_core_check(world.core));
+	tc_close(&world);
+	return 0;
+}
+
+static struct pd_totals totals(void)
+{
+	struct pd_totals totals;
+
+	pd_core_totals(world.core, &totals);
+	return totals;
+}
+
+static void have(uint32_t slot, uint32_t count)
+{
+	tc_take(&world, slot, count, 0, 0);
+	assert_int_equal(world.client[slot].answer, TC_GRANT);
+}
+
+/* ---- what is kept ---- */
+
+static void test_core_adopts_clients_as_away_with_all_they_had(void **state)
+{
+	struct pd_client_view view;
+
+	(void)state;
+	have(a, 4);
+	th_assert_ok(tc_give_some(&world, a, 1, false, true));
+	assert_true(tc_restart(&world));
+	assert_true(pd_core_client(world.core, a, &view));
+	assert_int_equal(view.presence, PD_AWAY);
+	assert_int_equal(view.leased, 3 * TC_UNIT);
+	assert_int_equal(view.parked, 1 * TC_UNIT);
+	assert_int_equal(view.record.reservation, 3 * TC_UNIT);
+	th_assert_ok(tc_resume(&world, a));
+}
+
+static void test_core_adopts_promises(void **state)
+{
+	(void)state;
+	assert_true(tc_restart(&world));
+	th_assert_ok(tc_resume(&world, c));
+	tc_take(&world, c, SEGMENTS - 2, 0, 0);
+	assert_int_equal(world.client[c].answer, TC_DENY);
+	have(c, SEGMENTS - 3);
+}
+
+static void test_core_adopts_limits(void **state)
+{
+	(void)state;
+	have(b, 10);
+	assert_true(tc_restart(&world));
+	th_assert_ok(tc_resume(&world, b));
+	tc_take(&world, b, 3, 0, 0);
+	assert_int_equal(world.client[b].answer, TC_DENY);
+	have(b, 2);
+}
+
+static void test_core_adopts_work_that_was_under_way(void **state)
+{
+	(void)state;
+	have(a, 2);
+	have(b, 2);
+	th_assert_ok(tc_give_some(&world, a, 2, false, false));
+	tc_dead(&world, b);
+	tc_reclaim(&world, b, false);
+	assert_true(tc_restart(&world));
+	assert_int_equal(tc_first_scrub(&world), PARAMETER);
+	assert_int_equal(tc_first_remake(&world), PARAMETER + 2);
+	tc_work(&world);
+	assert_int_equal(totals().clean, SEGMENTS * TC_UNIT);
+}
+
+static void test_core_adopts_a_full_set_of_places(void **state)
+{
+	uint32_t slot;
+
+	(void)state;
+	th_assert_ok(tc_admit(&world, 3, 0, 0, &slot));
+	assert_true(tc_restart(&world));
+	th_assert_status(tc_admit(&world, 3, 0, 0, &slot), PS_REFUSED);
+	tc_reclaim(&world, slot, true);
+	th_assert_ok(tc_admit(&world, 3, 0, 0, &slot));
+}
+
+/* ---- what is damaged ---- */
+
+static void flip(off_t at)
+{
+	int fd = pd_journal_fd(world.journal);
+	uint8_t byte;
+
+	assert_int_equal(pread(fd, &byte, 1, at), 1);
+	byte ^= 0x40;
+	assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+}
+
+static void damage_segment(uint32_t n)
+{
+	off_t at = HEADER_BYTES + (off_t)n * 2 * SEGMENT_PLACE + STAMP_BYTES;
+
+	flip(at);
+	flip(at + SEGMENT_PLACE);
+}
+
+static void damage_client(uint32_t slot)
+{
+	off_t at = HEADER_BYTES +
+		   (off_t)(PARAMETER + SEGMENTS) * 2 * SEGMENT_PLACE +
+		   (off_t)slot * 2 * CLIENT_PLACE + STAMP_BYTES;
+
+	flip(at);
+	flip(at + CLIENT_PLACE);
+}
+
+static void test_core_damaged_segment_is_given_to_nobody(void **state)
+{
+	(void)state;
+	have(b, 2);
+	damage_segment(PARAMETER);
+	damage_segment(PARAMETER + 9);
+	assert_true(tc_restart(&world));
+	assert_int_equal(totals().quarantined, 2 * TC_UNIT);
+	assert_int_equal(totals().clean, (SEGMENTS - 3) * TC_UNIT);
+	th_assert_ok(tc_resume(&world, c));
+	tc_take(&world, c, SEGMENTS, 0, IP_TAKE_SOME);
+	/* 3 are promised to a. */
+	assert_int_equal(world.client[c].count, SEGMENTS - 3 - 3);
+	assert_int_equal(tc_holds(&world, b), 2);
+}
+
+static void test_core_damaged_segment_lessens_what_is_promised(void **state)
+{
+	uint32_t slot;
+
+	(void)state;
+	damage_segment(PARAMETER);
+	assert_true(tc_restart(&world));
+	th_assert_status(tc_admit(&world, 3, SEGMENTS - 3, 0, &slot),
+			 PS_OUT_OF_MEMORY);
+	th_assert_ok(tc_admit(&world, 3, SEGMENTS - 4, 0, &slot));
+}
+
+static void test_core_damaged_client_keeps_its_segments(void **state)
+{
+	struct pd_client_view view;
+
+	(void)state;
+	have(b, 5);
+	damage_client(b);
+	assert_true(tc_restart(&world));
+	assert_int_equal(totals().quarantined, 5 * TC_UNIT);
+	assert_int_equal(totals().clients, 2);
+	assert_false(pd_core_client(world.core, b, &view));
+	pd_core_dead(world.core, b, world.now_ms);
+	pd_core_reclaim(world.core, b, true, world.now_ms);
+	assert_int_equal(totals().quarantined, 5 * TC_UNIT);
+	th_assert_status(tc_resume(&world, b), PS_REFUSED);
+}
+
+static void test_core_damaged_client_keeps_its_place(void **state)
+{
+	uint32_t slot;
+
+	(void)state;
+	have(b, 5);
+	damage_client(b);
+	assert_true(tc_restart(&world));
+	th_assert_ok(tc_admit(&world, 3, 0, 0, &slot));
+	assert_int_not_equal(slot, b);
+	th_assert_status(tc_admit(&world, 3, 0, 0, &slot), PS_REFUSED);
+}
+
+static void test_core_damaged_client_without_segments_is_none(void **state)
+{
+	struct pd_client_record record;
+	uint32_t slot;
+
+	(void)state;
+	damage_client(b);
+	assert_true(tc_restart(&world));
+	th_assert_ok(pd_journal_client(world.journal, b, &record));
+	assert_false(record.used);
+	th_assert_ok(tc_admit(&world, 3, 0, 0, &slot));
+	th_assert_ok(tc_admit(&world, 3, 0, 0, &slot));
+}
+
+static void test_core_segment_of_an_unknown_client_is_damaged(void **state)
+{
+	const struct pd_segment_record lost = { .state = PD_LEASED,
+						.client = CLIENTS - 1,
+						.user = 1 };
+
+	(void)state;
+	pd_journal_put_segment(world.journal, PARAMETER, &lost);
+	assert_true(tc_restart(&world));
+	assert_int_equal(totals().quarantined, 1 * TC_UNIT);
+}
+
+static void test_core_parameter_in_the_computation_is_damaged(void **state)
+{
+	const struct pd_segment_record wrong = { .state = PD_PARAMETER,
+						 .client = PD_NO_CLIENT,
+						 .user = PD_NO_USER };
+
+	(void)state;
+	pd_journal_put_segment(world.journal, PARAMETER, &wrong);
+	assert_true(tc_restart(&world));
+	assert_int_equal(totals().quarantined, 1 * TC_UNIT);
+}
+
+/* ---- the agent dies at any point ---- */
+
+void __real_pd_journal_put_segment(struct pd_journal *journal, uint32_t number,
+				   const struct pd_segment_record *record);
+void __wrap_pd_journal_put_segment(struct pd_journal *journal, uint32_t number,
+				   const struct pd_segment_record *record);
+void __real_pd_journal_put_client(struct pd_journal *journal, uint32_t slot,
+				  const struct pd_client_record *record);
+void __wrap_pd_journal_put_client(struct pd_journal *journal, uint32_t slot,
+				  const struct pd_client_record *record);
+
+/* Before each change of the journal too, not only before each call out of the
+ * core. */
+void __wrap_pd_journal_put_segment(struct pd_journal *journal, uint32_t number,
+				   const struct pd_segment_record *record)
+{
+	tc_step(&world);
+	__real_pd_journal_put_segment(journal, number, record);
+}
+
+void __wrap_pd_journal_put_client(struct pd_journal *journal, uint32_t slot,
+				  const struct pd_client_record *record)
+{
+	tc_step(&world);
+	__real_pd_journal_put_client(journal, slot, record);
+}
+
+static bool b_is_gone; /* its process has ended, and cannot be shown safe */
+
+/* A bit of everything. */
+static void live(void)
+{
+	tc_take(&world, a, 6, 0, 0);
+	tc_take(&world, b, 12, 0, 0);
+	tc_give_some(&world, a, 3, false, true);
+	tc_take(&world, a, 4, 0, 0);
+	tc_give_some(&world, a, 2, false, false);
+	tc_take(&world, c, 4, 2000, 0);
+	tc_give_some(&world, b, 3, false, true);
+	tc_recalled(&world, b, 2);
+	tc_scrubbed(&world, tc_first_scrub(&world), PS_DRIVER);
+	tc_work(&world);
+	b_is_gone = true;
+	tc_dead(&world, b);
+	tc_take(&world, a, 9, 2000, 0);
+	tc_reclaim(&world, b, false);
+	tc_remade(&world, tc_first_remake(&world), PS_BUSY);
+	tc_wait(&world, PD_REMAKE_REST_MS);
+	tc_work(&world);
+	tc_reclaim(&world, c, true);
+	tc_work(&world);
+}
+
+static bool is_here(uint32_t slot)
+{
+	struct pd_client_view view;
+
+	return pd_core_client(world.core, slot, &view);
+}
+
+/* What the journal gives it and it does not know of: given back. */
+static void settle(uint32_t slot)
+{
+	uint32_t held[SEGMENTS], extra[SEGMENTS], count = 0, told = 0, i, n;
+	uint32_t all = pd_core_held(world.core, slot, 0, held, SEGMENTS);
+
+	for (i = 0; i < all; i++) {
+		n = held[i] & ~IP_SEGMENT_PARKED;
+		if (world.segment[n].holder == slot)
+			told++;
+		else
+			extra[count++] = n;
+	}
+	/* None that it was told of is missing. */
+	assert_int_equal(told, tc_holds(&world, slot));
+	th_assert_ok(tc_resume(&world, slot));
+	for (i = 0; i < count; i++) {
+		assert_int_equal(world.segment[extra[i]].holder, TC_NOBODY);
+		world.segment[extra[i]].is_written = true;
+	}
+	if (count > 0)
+		th_assert_ok(tc_give(&world, slot, extra, count, false));
+}
+
+static void take_over(void)
+{
+	uint32_t slot;
+
+	world.kill_at = 0;
+	assert_true(tc_restart(&world));
+	th_assert_ok(pd_core_check(world.core));
+	if (b_is_gone && is_here(b)) {
+		tc_dead(&world, b);
+		tc_reclaim(&world, b, false);
+	}
+	for (slot = 0; slot < CLIENTS; slot++)
+		if (is_here(slot))
+			settle(slot);
+	th_assert_ok(pd_core_check(world.core));
+}
+
+static void everybody_leaves(void)
+{
+	uint32_t slot;
+
+	for (slot = 0; slot < CLIENTS; slot++)
+		if (is_here(slot))
+			tc_reclaim(&world, slot, true);
+	tc_work(&world);
+	tc_wait(&world, 64 * PD_REMAKE_REST_MS);
+	tc_work(&world);
+	assert_int_equal(totals().clean, SEGMENTS * TC_UNIT);
+	assert_string_equal(world.wrong, "");
+	th_assert_ok(pd_core_check(world.core));
+}
+
+/* False: the agent lived to see the end. */
+static bool die_at(uint64_t point)
+{
+	static bool died;
+
+	died = false;
+	open_world();
+	b_is_gone = false;
+	world.kill_at = world.ops + point;
+	if (setjmp(world.killed) == 0) {
+		live();
+	} else {
+		died = true;
+		take_over();
+	}
+	world.kill_at = 0;
+	everybody_leaves();
+	tc_close(&world);
+	return died;
+}
+
+static void test_core_killed_anywhere_loses_and_doubles_nothing(void **state)
+{
+	uint64_t point = 1;
+
+	(void)state;
+	while (die_at(point))
+		point++;
+	/* Else the story shows nothing. */
+	assert_true(point > 100);
+}
+
+static const struct th_test tests[] = {
+#define TEST(name) TH_TEST_SETUP(name, set_up, tear_down)
+	TEST(test_core_adopts_clients_as_away_with_all_they_had),
+	TEST(test_core_adopts_promises),
+	TEST(test_core_adopts_limits),
+	TEST(test_core_adopts_work_that_was_under_way),
+	TEST(test_core_adopts_a_full_set_of_places),
+	TEST(test_core_damaged_segment_is_given_to_nobody),
+	TEST(test_core_damaged_segment_lessens_what_is_promised),
+	TEST(test_core_damaged_client_keeps_its_segments),
+	TEST(test_core_damaged_client_keeps_its_place),
+	TEST(test_core_damaged_client_without_segments_is_none),
+	TEST(test_core_segment_of_an_unknown_client_is_damaged),
+	TEST(test_core_parameter_in_the_computation_is_damaged),
+	TH_TEST(test_core_killed_anywhere_loses_and_doubles_nothing),
+};
+
+TH_MAIN("core_adopt", tests)
