@@ -8,6 +8,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/prctl.h>
 #include <sysexits.h>
 #include <unistd.h>
@@ -27,8 +28,10 @@ int main(int argc, char **argv)
 {
 	struct pd_options options;
 
-	if (fill_standard_files() != 0)
+	if (fill_standard_files() != 0) {
+		perror("poolswitchd: /dev/null");
 		return EX_OSERR;
+	}
 	pd_options_parse(argc, argv, &options);
 	pd_raise_files();
 	/* A reader that is gone and a limit of file sizes are errors of the
