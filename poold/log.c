@@ -50,7 +50,7 @@ static bool write_line(const char *line, size_t size)
 	struct pollfd entry = { STDERR_FILENO, POLLOUT, 0 };
 	ssize_t written;
 
-	if (poll(&entry, 1, 0) != 1 || !(entry.revents & POLLOUT))
+	if (poll(&entry, 1, 0) != 1 || entry.revents != POLLOUT)
 		return false;
 	do
 		written = write(STDERR_FILENO, line, size);
