@@ -85,11 +85,11 @@ enum ps_status pd_core_new(const struct pd_core_config *config, uint64_t now_ms,
 	core->now_ms = now_ms;
 	set_sizes(core, pd_journal_pool(core->journal));
 	if (!make_room(core)) {
+		bs_fail(PS_HOST_MEMORY,
+			"no memory for the books of %u segments and %u clients",
+			core->end, core->slots);
 		pd_core_free(core);
-		return bs_fail(PS_HOST_MEMORY,
-			       "no memory for the books of %u segments and %u "
-			       "clients",
-			       core->end, core->slots);
+		return PS_HOST_MEMORY;
 	}
 	pd_limits_init(&core->limits);
 	pd_core_adopt(core);

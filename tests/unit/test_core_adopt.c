@@ -4,7 +4,7 @@
 /*
  * A core over a journal that another left: whenever the agent dies, no
  * segment is lost and none is doubled; what is damaged is given to nobody.
- * Linked with --wrap for the journal's writers.
+ * Linked with --wrap for the journal's writers and calloc().
  */
 #include "poold/core.h"
 
@@ -130,6 +130,65 @@ static void test_core_adopts_a_full_set_of_places(void **state)
 	th_assert_status(tc_admit(&world, 3, 0, 0, &slot), PS_REFUSED);
 	tc_reclaim(&world, slot, true);
 	th_assert_ok(tc_admit(&world, 3, 0, 0, &slot));
+}
+
+/* ---- no memory ---- */
+
+void *__real_calloc(size_t count, size_t bytes);
+void *__wrap_calloc(size_t count, size_t bytes);
+
+static unsigned int calloc_fails; /* the one after so many; 0: none */
+
+void *__wrap_calloc(size_t count, size_t bytes)
+{
+	if (calloc_fails > 0 && --calloc_fails == 0)
+		return NULL;
+	return __real_calloc(count, bytes);
+}
+
+static void test_core_new_without_memory_says_so(void **state)
+{
+	unsigned int nth;
+
+	(void)state;
+	for (nth = 1; nth < 100; nth++) {
+		calloc_fails = nth;
+		if (tc_restart(&world))
+			break;
+		assert_int_equal(calloc_fails, 0);
+	}
+	calloc_fails = 0;
+	/* One for the core, and one for each of its tables. */
+	assert_int_equal(nth, 12);
+}
+
+/* ---- the validator ---- */
+
+static void test_core_check_sees_a_segment_that_differs(void **state)
+{
+	struct pd_segment_record record;
+
+	(void)state;
+	have(a, 1);
+	record = pd_journal_segment(world.journal, PARAMETER);
+	record.client = b;
+	pd_journal_put_segment(world.journal, PARAMETER, &record);
+	th_assert_status(pd_core_check(world.core), PS_INVALID_ARGUMENT);
+	record.client = a;
+	pd_journal_put_segment(world.journal, PARAMETER, &record);
+}
+
+static void test_core_check_sees_a_client_that_differs(void **state)
+{
+	struct pd_client_record record, other;
+
+	(void)state;
+	th_assert_ok(pd_journal_client(world.journal, a, &record));
+	other = record;
+	other.limit++;
+	pd_journal_put_client(world.journal, a, &other);
+	th_assert_status(pd_core_check(world.core), PS_INVALID_ARGUMENT);
+	pd_journal_put_client(world.journal, a, &record);
 }
 
 /* ---- what is damaged ---- */
@@ -413,6 +472,9 @@ static const struct th_test tests[] = {
 	TEST(test_core_adopts_limits),
 	TEST(test_core_adopts_work_that_was_under_way),
 	TEST(test_core_adopts_a_full_set_of_places),
+	TEST(test_core_new_without_memory_says_so),
+	TEST(test_core_check_sees_a_segment_that_differs),
+	TEST(test_core_check_sees_a_client_that_differs),
 	TEST(test_core_damaged_segment_is_given_to_nobody),
 	TEST(test_core_damaged_segment_lessens_what_is_promised),
 	TEST(test_core_damaged_client_keeps_its_segments),

@@ -358,6 +358,23 @@ static void test_core_remake_rests_longer_each_time_to_a_bound(void **state)
 	assert_int_equal(rest, 64 * PD_REMAKE_REST_MS);
 }
 
+static void test_core_remakes_that_rest_each_have_their_time(void **state)
+{
+	(void)state;
+	one_remaking();
+	th_assert_ok(tc_give_some(&world, a, 1, false, false));
+	tc_scrubbed(&world, 3, PS_DRIVER);
+	tc_remade(&world, 2, PS_BUSY);
+	world.now_ms += 50;
+	tc_remade(&world, 3, PS_BUSY);
+	tc_wait(&world, PD_REMAKE_REST_MS - 50);
+	assert_int_equal(tc_first_remake(&world), 2);
+	assert_int_equal(world.armed_ms, world.now_ms + 50);
+	tc_remade(&world, 2, PS_OK);
+	tc_wait(&world, 50);
+	assert_int_equal(tc_first_remake(&world), 3);
+}
+
 static void test_core_remade_is_granted_to_anybody(void **state)
 {
 	(void)state;
@@ -418,6 +435,7 @@ static const struct th_test tests[] = {
 	TEST(test_core_mixed_users_in_one_word_are_told_apart),
 	TEST(test_core_remake_that_fails_rests_and_is_tried_again),
 	TEST(test_core_remake_rests_longer_each_time_to_a_bound),
+	TEST(test_core_remakes_that_rest_each_have_their_time),
 	TEST(test_core_remade_is_granted_to_anybody),
 	TEST(test_core_take_some_gets_what_there_is),
 	TEST(test_core_take_some_gets_all_where_there_is_enough),

@@ -424,6 +424,25 @@ static void test_core_users_guarantee_counts_at_admission(void **state)
 	expect_refused(1, 1, 0, PS_OUT_OF_MEMORY, "the region has");
 }
 
+static void test_core_users_of_one_bucket_are_told_apart(void **state)
+{
+	uint32_t a = admit(1, 0, 0), b = admit(65, 0, 0), c = admit(129, 0, 0);
+
+	(void)state;
+	set_user(1, 0, 2);
+	set_user(65, 0, 3);
+	set_user(129, 0, 4);
+	expect_denied(a, 3, "user's limit");
+	expect_denied(b, 4, "user's limit");
+	expect_denied(c, 5, "user's limit");
+	world.limits.users = 0;
+	pd_core_set_limits(world.core, &world.limits, world.now_ms);
+	tc_reclaim(&world, b, true);
+	tc_reclaim(&world, a, true);
+	th_assert_ok(pd_core_check(world.core));
+	expect_granted(c, 5);
+}
+
 /* ---- new limits ---- */
 
 static void test_core_limits_below_what_is_held_stop_the_next(void **state)
@@ -525,6 +544,7 @@ static const struct th_test tests[] = {
 	TEST(test_core_users_guarantee_is_kept_for_him),
 	TEST(test_core_users_guarantee_holds_his_reservations),
 	TEST(test_core_users_guarantee_counts_at_admission),
+	TEST(test_core_users_of_one_bucket_are_told_apart),
 	TEST(test_core_limits_below_what_is_held_stop_the_next),
 	TEST(test_core_limits_that_promise_too_much_give_no_slack),
 	TEST(test_core_limits_taken_back_are_forgotten),
