@@ -29,6 +29,16 @@
  * cannot be shown safe is REMAKING at once: destroyed memory is free only when
  * the driver says so, whoever still uses it.
  *
+ * What is promised is there: a reservation is granted only where it fits into
+ * the region beside all others and into what is free, or will be when the
+ * dead are fenced. What only asking others could bring is promised to nobody.
+ *
+ * Who waits collects: what becomes free and is of use to it goes to nobody
+ * who came later, but to one who asks for no more than was promised to him.
+ * So small requests never starve a large one; it is served as soon as as much
+ * is free as it and those before it lack, and waits for its own deadline at
+ * most.
+ *
  * Invariants (pd_core_check() looks at every one)
  *   The journal says what the core says, before anybody is told.
  *   A segment has at most one client; LEASED and PARKED have one that is
@@ -103,7 +113,8 @@ void pd_core_lose(struct pd_core *core);
  * (draining; too many clients, of this user; the journal is full),
  * PS_OUT_OF_MEMORY (the reservation cannot be guaranteed: what is free, what
  * is promised to whom), PS_INVALID_ARGUMENT (reservation above limit, sums
- * that overflow).
+ * that overflow), PS_DEVICE_LOST. A reservation is rounded up to whole
+ * segments, a limit down.
  */
 enum ps_status pd_core_admit(struct pd_core *core,
 			     const struct pd_client_record *wanted,
@@ -112,7 +123,7 @@ enum ps_status pd_core_admit(struct pd_core *core,
 /*
  * One that was away. The caller has made sure that it is the same process.
  * PS_REFUSED: no such id and token, it is dead, or it is here already. The
- * same text for a wrong id and a wrong token.
+ * same text for a wrong id and a wrong token. PS_DEVICE_LOST.
  */
 enum ps_status pd_core_resume(struct pd_core *core, uint64_t id,
 			      const uint8_t token[IP_TOKEN_BYTES],
@@ -135,15 +146,21 @@ void pd_core_reclaim(struct pd_core *core, uint32_t slot, bool safe,
 
 /* ---- requests; pre: the client is here ---- */
 
-/* Answered by ops.grant or ops.deny, now or later. PS_PROTOCOL: a second TAKE
- * while one waits; the shell ends the connection. */
+/*
+ * Answered by ops.grant or ops.deny, now or within wait_ms: with 0 at once,
+ * from what is clean now. While it waits, memory is scrubbed and remade for
+ * it and other clients are asked; it is denied when none of that is left to
+ * wait for. PS_PROTOCOL: a second TAKE while one waits, a field out of its
+ * range; the shell ends the connection.
+ */
 enum ps_status pd_core_take(struct pd_core *core, uint32_t slot,
 			    const struct ip_take *take, uint64_t now_ms);
-/* PS_PROTOCOL: a segment that is not this client's, or not in the state that
- * the message implies; nothing changed. */
+/* LEASED or PARKED ones; a PARKED one may be parked again. PS_PROTOCOL: a
+ * segment that is not this client's, or comes twice; nothing changed. */
 enum ps_status pd_core_give(struct pd_core *core, uint32_t slot,
 			    const struct ip_list *list, uint64_t now_ms);
-/* RECALLED. An old number is welcome all the same. PS_PROTOCOL as above. */
+/* RECALLED, of LEASED or PARKED ones. Another number than the last RECALL's
+ * is welcome all the same. PS_PROTOCOL as above. */
 enum ps_status pd_core_recalled(struct pd_core *core, uint32_t slot,
 				const struct ip_list *list, uint64_t now_ms);
 /* Whether the client may have descriptors of these: PS_OK, PS_PERMISSION or
@@ -195,10 +212,11 @@ struct pd_totals {
 };
 
 void pd_core_totals(const struct pd_core *core, struct pd_totals *totals_out);
-/* false: the slot is free. */
+/* false: the slot is free, or its record is damaged. */
 bool pd_core_client(const struct pd_core *core, uint32_t slot,
 		    struct pd_client_view *view_out);
-/* Whether nothing is leased and nobody attached: a drain is over. */
+/* Whether nothing is leased and nobody attached: a drain is over. The dead do
+ * not count. */
 bool pd_core_is_empty(const struct pd_core *core);
 /* Every invariant. PS_OK, or PS_INVALID_ARGUMENT and which. */
 enum ps_status pd_core_check(const struct pd_core *core);
