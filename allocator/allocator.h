@@ -96,10 +96,12 @@ struct al_config {
 	uint64_t capacity; /* all offsets are smaller; a multiple of AL_UNIT */
 	uint64_t
 		room_unit; /* what the owner gives and takes in; power of two */
-	unsigned int shards; /* 0: as many as the machine has processors */
-	uint64_t small_max;  /* larger blocks are ranges of their own, behind
+	unsigned int shards;  /* 0: as many as the machine has processors */
+	uint64_t small_max;   /* larger blocks are ranges of their own, behind
 			      * one lock; 0: AL_SMALL_MAX */
-	uint64_t base;       /* what texts add to an offset: the address */
+	uint64_t fence_bytes; /* freed behind one point, so many are fenced by
+			       * the free itself; 0: when they are needed */
+	uint64_t base;        /* what texts add to an offset: the address */
 	struct al_ops ops;
 	void *owner; /* for the ops */
 };

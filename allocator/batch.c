@@ -102,11 +102,26 @@ static struct al_batch *filling_get(struct al_shard *shard, uint64_t stream)
 		batch->stream = stream;
 		batch->state = AL_BATCH_FILLING;
 		batch->count = 0;
+		batch->bytes = 0;
 		batch->order = 0;
 		list_append(shard, batch);
 	}
 	shard->filling = batch;
 	return batch;
+}
+
+/* How many bytes make a batch full, however few blocks they are. */
+static uint64_t full_bytes(const struct al_shard *shard)
+{
+	uint64_t bytes = shard->al->config.fence_bytes;
+
+	return bytes > 0 ? bytes : UINT64_MAX;
+}
+
+static bool is_full(const struct al_batch *batch, uint64_t bytes)
+{
+	return batch->state == AL_BATCH_FILLING && batch->count > 0 &&
+	       (batch->count == AL_BATCH_BLOCKS || batch->bytes >= bytes);
 }
 
 enum ps_status al_batch_push(struct al_shard *shard, uint64_t stream,
@@ -118,7 +133,8 @@ enum ps_status al_batch_push(struct al_shard *shard, uint64_t stream,
 		return bs_fail(PS_HOST_MEMORY,
 			       "no host memory for a batch of freed blocks");
 	batch->blocks[batch->count++] = offset;
-	if (batch->count == AL_BATCH_BLOCKS)
+	batch->bytes += bytes;
+	if (is_full(batch, full_bytes(shard)))
 		shard->has_full = true;
 	shard->pending += bytes;
 	shard->ticks++;
@@ -311,7 +327,8 @@ static enum ps_status record(struct al_shard *shard, struct al_batch *batch)
 	return status;
 }
 
-typedef bool batch_test(const struct al_batch *batch, uint64_t stream);
+/* @arg: a stream, or what the test wants. */
+typedef bool batch_test(const struct al_batch *batch, uint64_t arg);
 
 static bool is_filling(const struct al_batch *batch, uint64_t stream)
 {
@@ -324,20 +341,15 @@ static bool is_filling_for(const struct al_batch *batch, uint64_t stream)
 	return is_filling(batch, stream) && batch->stream == stream;
 }
 
-static bool is_full(const struct al_batch *batch, uint64_t stream)
-{
-	return is_filling(batch, stream) && batch->count == AL_BATCH_BLOCKS;
-}
-
 /* The next batch that passes @test and was not tried in this pass. */
 static struct al_batch *claim(struct al_shard *shard, batch_test *test,
-			      uint64_t stream, uint64_t pass)
+			      uint64_t arg, uint64_t pass)
 {
 	struct al_batch *batch;
 
 	bs_quick_take(&shard->lock);
 	batch = shard->batches;
-	while (batch && (!test(batch, stream) || batch->order == pass))
+	while (batch && (!test(batch, arg) || batch->order == pass))
 		batch = batch->next;
 	if (batch) {
 		batch->state = AL_BATCH_RECORDING;
@@ -350,14 +362,14 @@ static struct al_batch *claim(struct al_shard *shard, batch_test *test,
 /* Records the fence of every batch that passes @test. One that cannot be (its
  * stream captures) does not keep the others from it. */
 static enum ps_status record_where(struct al_shard *shard, batch_test *test,
-				   uint64_t stream)
+				   uint64_t arg)
 {
 	uint64_t pass = atomic_fetch_add(&shard->al->order, 1);
 	unsigned int phase = al_mover_begin(shard->al);
 	enum ps_status result = PS_OK, status;
 	struct al_batch *batch;
 
-	while ((batch = claim(shard, test, stream, pass)) != NULL) {
+	while ((batch = claim(shard, test, arg, pass)) != NULL) {
 		status = record(shard, batch);
 		if (result == PS_OK)
 			result = status;
@@ -454,7 +466,7 @@ void al_batch_tend(struct al_shard *shard)
 	bs_quick_take(&shard->lock);
 	shard->has_full = false;
 	bs_quick_drop(&shard->lock);
-	record_where(shard, is_full, 0);
+	record_where(shard, is_full, full_bytes(shard));
 	poll(shard);
 }
 

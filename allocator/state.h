@@ -154,6 +154,7 @@ struct al_batch {
 	enum al_batch_state state;
 	unsigned int askers; /* threads in an operation on its fence */
 	unsigned int count;
+	uint64_t bytes; /* that were added */
 	uint64_t blocks[AL_BATCH_BLOCKS];
 };
 

@@ -233,8 +233,8 @@ struct al_config tp_config(struct tp_world *world, unsigned int shards)
 	};
 }
 
-static void init(struct tp_world *world, const struct al_config *config,
-		 unsigned int segments)
+void tp_init_config(struct tp_world *world, const struct al_config *config,
+		    unsigned int segments)
 {
 	memset(world, 0, sizeof(*world));
 	pthread_mutex_init(&world->mutex, NULL);
@@ -249,7 +249,7 @@ void tp_init(struct tp_world *world, unsigned int segments, unsigned int shards)
 {
 	struct al_config config = tp_config(world, shards);
 
-	init(world, &config, segments);
+	tp_init_config(world, &config, segments);
 }
 
 void tp_init_late(struct tp_world *world, unsigned int segments)
@@ -257,7 +257,7 @@ void tp_init_late(struct tp_world *world, unsigned int segments)
 	struct al_config config = tp_config(world, 1);
 
 	config.ops.grow_late = grow_late;
-	init(world, &config, segments);
+	tp_init_config(world, &config, segments);
 }
 
 void tp_abandon(struct tp_world *world)

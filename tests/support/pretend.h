@@ -47,6 +47,9 @@ struct tp_world {
 /* @segments of room, all for any stream; @shards as in al_config. */
 void tp_init(struct tp_world *world, unsigned int segments,
 	     unsigned int shards);
+/* The same with another configuration than tp_config()'s. */
+void tp_init_config(struct tp_world *world, const struct al_config *config,
+		    unsigned int segments);
 /* The same with an owner that finds world->late segments more at last. */
 void tp_init_late(struct tp_world *world, unsigned int segments);
 /* Clears the allocator, checks that all came back, and destroys it. */
