@@ -94,6 +94,9 @@ enum ps_status lb_pool_start(struct ps_pool *pool)
 		.capacity = pool->window,
 		.room_unit = pool->layout.segment_size,
 		.base = pool->base,
+		/* So that the service thread finds it fenced. */
+		.fence_bytes =
+			pool->lease != NULL ? pool->layout.segment_size : 0,
 		.ops = pool->lease != NULL ? lb_room_leased_ops : lb_room_ops,
 		.owner = pool,
 	};

@@ -193,6 +193,9 @@ enum ps_status lb_vmm_import(struct ps_pool *pool, uint32_t segment);
 extern const struct al_ops lb_room_ops;
 /* The same for an attached pool. */
 extern const struct al_ops lb_room_leased_ops;
+/* The calling thread never fences all streams: it might come into a capture of
+ * the program's. */
+void lb_room_set_background(void);
 /* How many segments more @wanted neighbouring slots for @stream take. Turn
  * held. */
 uint32_t lb_room_missing(const struct ps_pool *pool, uint32_t wanted,

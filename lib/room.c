@@ -373,11 +373,27 @@ static enum ps_status check_streams(struct ps_pool *pool)
 	return status;
 }
 
+/* Set in a thread of the library's own. */
+static _Thread_local bool is_background;
+
+void lb_room_set_background(void)
+{
+	is_background = true;
+}
+
+/*
+ * A capture on a stream that is not known here would be invalidated. The
+ * program knows when it captures, and what calls it makes meanwhile; a thread
+ * of our own does not.
+ */
 static enum ps_status record_all(struct ps_pool *pool,
 				 struct dv_fence **fence_out)
 {
-	enum ps_status status = check_streams(pool);
+	enum ps_status status;
 
+	if (is_background)
+		return PS_AGAIN;
+	status = check_streams(pool);
 	if (status != PS_OK)
 		return status;
 	return dv_fence_record_all(pool->device, fence_out);

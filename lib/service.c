@@ -350,6 +350,7 @@ static void *serve(void *arg)
 				   .period_ms = PERIOD_MS,
 				   .rest_ms = RETRY_MS };
 
+	lb_room_set_background();
 	while (!atomic_load(&lease->is_stopping)) {
 		struct pollfd fds[2] = { { lease->wake, POLLIN, 0 },
 					 { lease->events, POLLIN, 0 } };

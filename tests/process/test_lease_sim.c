@@ -4,6 +4,7 @@
 /* What an attached pool asks of the driver, counted by the simulated one. */
 #include "tests/support/pretend_daemon.h"
 
+#include "tests/support/gpu.h"
 #include "tests/support/sim.h"
 
 #define WHOLE TH_SEGMENT
@@ -120,12 +121,57 @@ static void test_close_that_does_not_unmap_does_not_leave(void **state)
 	th_pretend_play(fail_to_unmap_at_the_end);
 }
 
+/* ---- captures that the library does not know of ---- */
+
+static void recall_in_a_capture(const struct th_part *me)
+{
+	struct ps_pool *pool = th_pretend_attach(me);
+	const struct th_gpu *gpu = th_gpu_open();
+	void *block = th_alloc(pool, 4096);
+	CUstream stream;
+
+	th_assert_ok(ps_mem_free(pool, block));
+	stream = th_gpu_capture(gpu, CU_STREAM_NON_BLOCKING);
+	assert_int_equal(th_order(me, TH_ORDER_RECALL, 1, 100), 0);
+	th_gpu_end_capture(gpu, stream);
+	th_assert_ok(ps_detach(pool));
+}
+
+static void test_recall_harms_no_capture(void **state)
+{
+	(void)state;
+	th_pretend_play(recall_in_a_capture);
+}
+
+static void idle_in_a_capture(const struct th_part *me)
+{
+	struct ps_pool *pool = th_pretend_attach(me);
+	const struct th_gpu *gpu = th_gpu_open();
+	void *block = th_alloc(pool, 4096);
+	CUstream stream;
+
+	th_assert_ok(ps_mem_free(pool, th_alloc(pool, 3 * WHOLE)));
+	th_assert_ok(ps_mem_free(pool, block));
+	stream = th_gpu_capture(gpu, CU_STREAM_NON_BLOCKING);
+	th_await_parked(me, 3);
+	th_gpu_end_capture(gpu, stream);
+	th_assert_ok(ps_detach(pool));
+}
+
+static void test_parking_harms_no_capture(void **state)
+{
+	(void)state;
+	th_pretend_play(idle_in_a_capture);
+}
+
 static const struct th_test tests[] = {
 	TH_TEST(test_parked_memory_comes_back_without_a_driver_call),
 	TH_TEST(test_segment_that_is_not_imported_goes_back),
 	TH_TEST(test_segment_that_is_not_mapped_is_leased_all_the_same),
 	TH_TEST(test_segment_that_is_not_unmapped_is_not_given_back),
 	TH_TEST(test_close_that_does_not_unmap_does_not_leave),
+	TH_TEST(test_recall_harms_no_capture),
+	TH_TEST(test_parking_harms_no_capture),
 };
 
 TH_MAIN("lease_sim", tests)
