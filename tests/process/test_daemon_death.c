@@ -12,8 +12,10 @@
  * forked child writes by itself what the real GPU's kernel writes for it.
  */
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -27,6 +29,7 @@
 #define EVIL 0xdeadbeefu
 #define LONG_NS UINT64_C(20000000000)
 #define LATE_MS 50
+#define FILES 1024
 
 /* ---- the bystander ---- */
 
@@ -197,13 +200,24 @@ static void go_on_writing(volatile uint32_t *words)
 			words[i] = EVIL;
 }
 
-/* Its child, whose pid it tells, has all that a fork copies. */
-static void forking_victim(int link)
+static void close_sockets(void)
+{
+	struct stat info;
+
+	for (int fd = 0; fd < FILES; fd++)
+		if (fstat(fd, &info) == 0 && S_ISSOCK(info.st_mode))
+			close(fd);
+}
+
+/* Tells the pid of a child that has all that a fork copies. */
+static void fork_and_wait(int link, bool with_sockets)
 {
 	const struct th_gpu *gpu = scribble();
 	pid_t child = fork();
 
 	if (child == 0) {
+		if (!with_sockets)
+			close_sockets();
 		if (gpu->driver->simulated)
 			go_on_writing(victim_block);
 		for (;;)
@@ -214,6 +228,17 @@ static void forking_victim(int link)
 	th_await(link);
 }
 
+static void forking_victim(int link)
+{
+	fork_and_wait(link, true);
+}
+
+/* No socket tells of this child. */
+static void secretly_forking_victim(int link)
+{
+	fork_and_wait(link, false);
+}
+
 /* The descriptors close with the exec, the process lives on. */
 static void executing_victim(int link)
 {
@@ -222,6 +247,21 @@ static void executing_victim(int link)
 	th_await(link);
 	execl("/bin/sleep", "sleep", "1000", (char *)NULL);
 	_exit(127);
+}
+
+/* Where an MPS server is, or what says so. */
+static const char *mps_folder(void)
+{
+	static char path[128];
+
+	snprintf(path, sizeof(path), "%s/mps", th_temp_dir());
+	return path;
+}
+
+static void mps_victim(int link)
+{
+	setenv("CUDA_MPS_PIPE_DIRECTORY", mps_folder(), 1);
+	writing_victim(link);
 }
 
 static void detaching_victim(int link)
@@ -274,18 +314,58 @@ test_client_that_writes_after_its_sockets_closed_is_fenced(void **state)
 	stage_close(&stage);
 }
 
+/* Kills the victim alone; returns its child. */
+static pid_t orphan(struct stage *stage, void (*victim)(int link))
+{
+	pid_t child;
+
+	stage_open(stage, victim);
+	th_gpu_receive_bytes(stage->victim.link, &child, sizeof(child));
+	th_client_kill(&stage->victim);
+	th_daemon_wait_quarantined(HELD_BYTES);
+	return child;
+}
+
+static void assert_stays_quarantined(void)
+{
+	th_rest_ms(200);
+	assert_int_equal(quarantined(), HELD_BYTES);
+}
+
 static void test_client_with_a_forked_child_is_fenced_by_its_end(void **state)
 {
 	struct stage stage;
 	pid_t child;
 
 	(void)state;
-	stage_open(&stage, forking_victim);
-	th_gpu_receive_bytes(stage.victim.link, &child, sizeof(child));
-	th_client_kill(&stage.victim);
-	th_daemon_wait_quarantined(HELD_BYTES);
-	th_rest_ms(200);
-	assert_int_equal(quarantined(), HELD_BYTES);
+	child = orphan(&stage, forking_victim);
+	assert_stays_quarantined();
+	th_kill(child);
+	stage_close(&stage);
+}
+
+static void test_client_with_a_child_without_sockets_is_fenced(void **state)
+{
+	struct stage stage;
+	pid_t child;
+
+	(void)state;
+	child = orphan(&stage, secretly_forking_victim);
+	assert_stays_quarantined();
+	th_kill(child);
+	stage_close(&stage);
+}
+
+/* It has no socket of the dead one, and has to find the child. */
+static void test_client_with_a_child_is_fenced_by_the_next_agent(void **state)
+{
+	struct stage stage;
+	pid_t child;
+
+	(void)state;
+	child = orphan(&stage, forking_victim);
+	th_daemon_kill_agent(&stage.daemon);
+	assert_stays_quarantined();
 	th_kill(child);
 	stage_close(&stage);
 }
@@ -348,6 +428,59 @@ static void test_client_that_left_is_gone_while_it_lives(void **state)
 	stage_close(&stage);
 }
 
+static bool is_real(void)
+{
+	const char *driver = getenv("POOLSWITCH_DRIVER");
+
+	return driver == NULL || strcmp(driver, "sim") != 0;
+}
+
+static bool tell_mps(const char *word)
+{
+	char command[512];
+
+	snprintf(command, sizeof(command),
+		 "export CUDA_MPS_PIPE_DIRECTORY=%s CUDA_MPS_LOG_DIRECTORY=%s\n"
+		 "%s >%s/told 2>&1",
+		 mps_folder(), mps_folder(), word, mps_folder());
+	return system(command) == 0;
+}
+
+/* False: there is none. The simulated GPU's is a file that looks like one. */
+static bool mps_start(void)
+{
+	mkdir(mps_folder(), 0700);
+	return tell_mps(is_real() ? "nvidia-cuda-mps-control -d"
+				  : "touch $CUDA_MPS_PIPE_DIRECTORY/control");
+}
+
+static void mps_stop(void)
+{
+	if (is_real())
+		assert_true(tell_mps("echo quit | nvidia-cuda-mps-control"));
+}
+
+/* What runs in a server cannot be seen in /proc: nothing of it is reused. */
+static void test_client_killed_under_mps_has_its_memory_remade(void **state)
+{
+	struct stage stage;
+	json_t *status;
+
+	(void)state;
+	if (!mps_start()) {
+		th_skip("no MPS server here");
+		return;
+	}
+	stage_open(&stage, mps_victim);
+	th_client_kill(&stage.victim);
+	th_daemon_wait_clients(1);
+	status = th_daemon_status();
+	assert_int_equal(th_json_number(status, "counters.remakes"), HELD);
+	json_decref(status);
+	stage_close(&stage);
+	mps_stop();
+}
+
 static void kill_several(struct th_client *client)
 {
 	static void (*const kinds[])(int) = { idle_victim, writing_victim,
@@ -362,13 +495,6 @@ static void kill_several(struct th_client *client)
 	}
 	for (uint32_t i = 0; i < 3; i++)
 		th_client_kill(&client[i]);
-}
-
-static bool is_real(void)
-{
-	const char *driver = getenv("POOLSWITCH_DRIVER");
-
-	return driver == NULL || strcmp(driver, "sim") != 0;
 }
 
 /* 300 on a real GPU; 10,000 in the long runs on the simulated one. */
@@ -394,6 +520,9 @@ static const struct th_test tests[] = {
 	TH_DAEMON_TEST(
 		test_client_that_writes_after_its_sockets_closed_is_fenced),
 	TH_DAEMON_TEST(test_client_with_a_forked_child_is_fenced_by_its_end),
+	TH_DAEMON_TEST(test_client_with_a_child_without_sockets_is_fenced),
+	TH_DAEMON_TEST(test_client_with_a_child_is_fenced_by_the_next_agent),
+	TH_DAEMON_TEST(test_client_killed_under_mps_has_its_memory_remade),
 	TH_DAEMON_TEST(test_client_killed_while_stopped_gives_its_bytes_back),
 	TH_DAEMON_TEST(test_client_stopped_keeps_what_it_has),
 	TH_DAEMON_TEST(test_client_that_executes_another_keeps_till_its_end),
