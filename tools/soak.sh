@@ -4,7 +4,10 @@
 #
 # The long runs: each fuzz target for 10 million inputs under ASAN and UBSAN,
 # with libFuzzer where clang has it; the random sequences of the model-based
-# tests for 100 times their usual length. --percent N shortens all of it.
+# tests for 100 times their usual length; the daemon's tests likewise (10,000
+# clients killed, each half 1,000 times and both in turn, 30 minutes of clients
+# that come and go); each of the n-th calls of its halves failing. --percent N
+# shortens all of it.
 #
 # Seeds are fixed: a failure comes again. New inputs that libFuzzer finds stay
 # in .dev/soak/corpus.
@@ -77,11 +80,21 @@ for name in $(cd "$root/tests/fuzz" && ls fuzz_*.c); do
 	cd "$root"
 done
 
-# The model-based tests read how much longer they are to run.
+# These tests read how much longer they are to run.
 export TH_SOAK_FACTOR="$percent"
-run "model-based tests, $percent times as long" \
+run "random tests, $percent times as long" \
 	meson test -C "$build" --no-rebuild --print-errorlogs \
 	--timeout-multiplier 0 --suite soak
+
+# What is preloaded into the daemon does not go with a sanitizer.
+if [ "$percent" -gt 1 ]; then
+	plain=$work/plain
+	[ -f "$plain/build.ninja" ] || meson setup "$plain"
+	ninja -C "$plain"
+	run "each call of the daemon failing" \
+		meson test -C "$plain" --no-rebuild --print-errorlogs \
+		--timeout-multiplier 0 test_daemon_nth
+fi
 
 echo "soak: $passed passed, $failed failed"
 [ "$failed" = 0 ]
