@@ -48,19 +48,29 @@ static enum ps_status ask_child(void (*run)(int link))
 
 /* ---- the socket ---- */
 
-static void connect_as_alice(int link)
+static void connect_as(uid_t uid, int link)
 {
 	char path[IP_PATH_BYTES];
 	struct ip_paths paths;
 	enum ps_status status;
 	int fd = -1;
 
-	th_become(ALICE);
+	th_become(uid);
 	th_assert_ok(ip_paths_find(NULL, &paths));
 	status = ip_connect(&paths, &fd, path);
 	if (fd >= 0)
 		close(fd);
 	tell_status(link, status);
+}
+
+static void connect_as_alice(int link)
+{
+	connect_as(ALICE, link);
+}
+
+static void connect_as_bob(int link)
+{
+	connect_as(BOB, link);
 }
 
 static void test_access_by_default_is_the_users_own(void **state)
@@ -373,6 +383,31 @@ static void test_access_memory_that_changes_users_is_made_anew(void **state)
 	assert_true(count_remakes(use_as_bob) >= (int64_t)TH_DAEMON_LEASES);
 }
 
+/* ---- a daemon without rights ---- */
+
+static void become_alice(void)
+{
+	th_become(ALICE);
+}
+
+static void test_access_daemon_of_a_plain_user_serves_him(void **state)
+{
+	struct th_daemon daemon;
+
+	(void)state;
+	need_root();
+	th_open_to_all();
+	assert_int_equal(chown(th_temp_dir(), ALICE, ALICE), 0);
+	th_daemon_start(&daemon,
+			&(struct th_daemon_plan){ .prepare = become_alice });
+	assert_int_equal(ask_child(use_as_alice), PS_OK);
+	th_daemon_kill_agent(&daemon);
+	th_daemon_kill_keeper(&daemon);
+	assert_int_equal(ask_child(use_as_alice), PS_OK);
+	assert_int_equal(ask_child(connect_as_bob), PS_PERMISSION);
+	th_daemon_stop(&daemon);
+}
+
 static const struct th_test tests[] = {
 	TH_DAEMON_TEST(test_access_by_default_is_the_users_own),
 	TH_DAEMON_TEST(test_access_mode_owner_and_group_are_as_asked),
@@ -388,6 +423,7 @@ static const struct th_test tests[] = {
 	TH_DAEMON_TEST(test_access_more_often_than_allowed_is_slowed),
 	TH_DAEMON_TEST(test_access_memory_that_stays_with_a_user_is_scrubbed),
 	TH_DAEMON_TEST(test_access_memory_that_changes_users_is_made_anew),
+	TH_DAEMON_TEST(test_access_daemon_of_a_plain_user_serves_him),
 };
 
 TH_MAIN("daemon_access", tests)
