@@ -438,9 +438,10 @@ static enum ps_status start(struct pd_agent *agent)
 		return status;
 	agent->gpu_files = dv_file_prefix();
 	agent->now_ms = clock_ms();
-	/* A keeper that died meanwhile is started again by the loop. */
-	if (is_fresh && pd_keeper_give_all(agent) != PS_OK)
-		pd_log(PD_WARNING, "keeper cannot be told: %s", bs_fail_text());
+	if (is_fresh)
+		status = pd_keeper_give_first(agent);
+	if (status != PS_OK)
+		return status;
 	status = make_core(agent);
 	if (status == PS_OK)
 		status = open_doors(agent);

@@ -286,7 +286,8 @@ enum ps_status pd_keeper_meet(struct pd_agent *agent);
 void pd_keeper_link_ready(struct pd_agent *agent);
 void pd_keeper_ended(struct pd_agent *agent);
 void pd_keeper_tick(struct pd_agent *agent);
-enum ps_status pd_keeper_give_all(struct pd_agent *agent);
+/* A pool that was made just now. */
+enum ps_status pd_keeper_give_first(struct pd_agent *agent);
 /* These fail by noticing that the keeper is gone. */
 void pd_keeper_keep(struct pd_agent *agent, enum ip_piece_kind kind,
 		    uint32_t number, int fd);

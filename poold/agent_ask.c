@@ -45,7 +45,8 @@ static void fill(struct pd_agent *agent, struct pd_report *report)
 	report->state = state(agent);
 	report->socket = agent->options->socket;
 	report->limits_file = agent->options->limits;
-	report->keeper = agent->keeper_pid;
+	/* One that has not got everything yet is none. */
+	report->keeper = agent->has_link ? agent->keeper_pid : 0;
 	report->uptime = (double)(agent->now_ms - agent->started_ms) / 1000;
 	report->gpu = pd_gpu_uuid(agent->gpu);
 	report->gpu_free = pd_gpu_free_bytes(agent->gpu);

@@ -26,6 +26,7 @@
 
 #define FIRST_REST_MS 100u
 #define LONGEST_REST_MS 10000u
+#define TRIES 3u
 
 /* ------------------------------------------------------------------ */
 /* Losing it                                                           */
@@ -38,40 +39,60 @@ static void lose_link(struct pd_agent *agent)
 		return;
 	agent->has_link = false;
 	pd_source_close(agent, &agent->link_source);
-	if (agent->keeper.fd >= 0)
-		syscall(SYS_pidfd_send_signal, agent->keeper.fd, SIGKILL, NULL,
-			0);
-	else
-		agent->keeper_at_ms = agent->now_ms;
+	agent->keeper_at_ms = agent->now_ms;
+	if (agent->keeper.fd < 0)
+		return;
+	syscall(SYS_pidfd_send_signal, agent->keeper.fd, SIGKILL, NULL, 0);
+	/* Where its end cannot be watched it is asked for. */
+	agent->keeper_at_ms =
+		agent->keeper.is_watched ? 0 : agent->now_ms + PD_REST_MS;
 }
 
-static void told(struct pd_agent *agent, enum ps_status status)
+/* True: once more. The kernel may be short of memory for a moment, which is
+ * no reason to do without a keeper that is well. */
+static bool is_to_repeat(struct pd_agent *agent, enum ps_status status,
+			 unsigned int *tries)
 {
-	if (status == PS_OK)
-		return;
-	pd_log(PD_WARNING, "keeper cannot be told: %s", bs_fail_text());
-	lose_link(agent);
+	if (status == PS_SYSTEM && ++*tries < TRIES)
+		return true;
+	if (status != PS_OK) {
+		pd_log(PD_WARNING, "keeper cannot be told: %s", bs_fail_text());
+		lose_link(agent);
+	}
+	return false;
 }
 
 void pd_keeper_keep(struct pd_agent *agent, enum ip_piece_kind kind,
 		    uint32_t number, int fd)
 {
-	if (agent->has_link)
-		told(agent, pd_tell_keep(&agent->link, kind, number, fd));
+	unsigned int tries = 0;
+
+	while (agent->has_link &&
+	       is_to_repeat(agent, pd_tell_keep(&agent->link, kind, number, fd),
+			    &tries))
+		;
 }
 
 void pd_keeper_drop(struct pd_agent *agent, enum ip_piece_kind kind,
 		    uint32_t number)
 {
-	if (agent->has_link)
-		told(agent, pd_tell_drop(&agent->link, kind, number));
+	unsigned int tries = 0;
+
+	while (agent->has_link &&
+	       is_to_repeat(agent, pd_tell_drop(&agent->link, kind, number),
+			    &tries))
+		;
 }
 
 void pd_keeper_note(struct pd_agent *agent, enum ip_notice notice,
 		    uint32_t value)
 {
-	if (agent->has_link)
-		told(agent, pd_tell_note(&agent->link, notice, value));
+	unsigned int tries = 0;
+
+	while (agent->has_link &&
+	       is_to_repeat(agent, pd_tell_note(&agent->link, notice, value),
+			    &tries))
+		;
 }
 
 /* ------------------------------------------------------------------ */
@@ -179,7 +200,7 @@ static void lend_segments(struct pd_agent *agent, bool is_lent)
 	holdings->journal = is_lent ? pd_journal_fd(agent->journal) : -1;
 }
 
-enum ps_status pd_keeper_give_all(struct pd_agent *agent)
+static enum ps_status give_all(struct pd_agent *agent)
 {
 	enum ps_status status;
 
@@ -187,6 +208,18 @@ enum ps_status pd_keeper_give_all(struct pd_agent *agent)
 	status = pd_hand_over(&agent->link, &agent->holdings);
 	lend_segments(agent, false);
 	return status;
+}
+
+/* One that died meanwhile is started again by the loop. One that lives and
+ * does not know of the pool would be no keeper. */
+enum ps_status pd_keeper_give_first(struct pd_agent *agent)
+{
+	enum ps_status status = give_all(agent);
+
+	if (status != PS_PEER_GONE)
+		return status;
+	lose_link(agent);
+	return PS_OK;
 }
 
 /* Takes both descriptors over. */
@@ -197,12 +230,12 @@ static enum ps_status use_link(struct pd_agent *agent, int link, int pidfd)
 	agent->link_source.fd = link;
 	agent->keeper.fd = pidfd;
 	agent->has_link = true;
-	status = ip_conn_init(&agent->link, link, IP_HALF, PS_PEER_ANY_USER,
-			      PD_KEEPER_MS);
+	status = pd_watch(agent, &agent->keeper, EPOLLIN);
+	if (status == PS_OK)
+		status = ip_conn_init(&agent->link, link, IP_HALF,
+				      PS_PEER_ANY_USER, PD_KEEPER_MS);
 	if (status == PS_OK)
 		status = pd_watch(agent, &agent->link_source, EPOLLIN);
-	if (status == PS_OK && pidfd >= 0)
-		status = pd_watch(agent, &agent->keeper, EPOLLIN);
 	return status;
 }
 
@@ -221,7 +254,7 @@ static enum ps_status start(struct pd_agent *agent)
 	agent->keeper_pid = pd_pidfd_number(pidfd);
 	status = use_link(agent, link, pidfd);
 	if (status == PS_OK)
-		status = pd_keeper_give_all(agent);
+		status = give_all(agent);
 	if (status != PS_OK)
 		lose_link(agent);
 	/* What we were asked to do, the next agent is to do. */
@@ -230,18 +263,8 @@ static enum ps_status start(struct pd_agent *agent)
 	return status;
 }
 
-void pd_keeper_tick(struct pd_agent *agent)
+static void start_again(struct pd_agent *agent)
 {
-	/* One that served for a while does not count as a failure. */
-	if (agent->has_link && agent->keeper_failures &&
-	    agent->now_ms >= agent->keeper_at_ms) {
-		agent->keeper_failures = 0;
-		agent->keeper_at_ms = 0;
-	}
-	if (agent->has_link || agent->keeper.fd >= 0 ||
-	    agent->keeper_at_ms == 0 || agent->now_ms < agent->keeper_at_ms)
-		return;
-	agent->keeper_at_ms = 0;
 	settle_drops(agent);
 	rest(agent);
 	if (start(agent) == PS_OK)
@@ -249,6 +272,25 @@ void pd_keeper_tick(struct pd_agent *agent)
 		       (int)agent->keeper_pid);
 	else
 		pd_log(PD_ERROR, "keeper does not start: %s", bs_fail_text());
+}
+
+void pd_keeper_tick(struct pd_agent *agent)
+{
+	if (agent->keeper_at_ms == 0 || agent->now_ms < agent->keeper_at_ms)
+		return;
+	agent->keeper_at_ms = 0;
+	if (agent->has_link) {
+		/* It has served for a while: its start was no failure. */
+		agent->keeper_failures = 0;
+		return;
+	}
+	if (agent->keeper.fd < 0) {
+		start_again(agent);
+		return;
+	}
+	pd_keeper_ended(agent);
+	if (agent->keeper.fd >= 0)
+		agent->keeper_at_ms = agent->now_ms + PD_REST_MS;
 }
 
 /* ------------------------------------------------------------------ */
