@@ -212,7 +212,7 @@ struct ip_piece {
  * have this body. */
 
 enum ip_notice {
-	IP_NOTICE_READY = 1,    /* agent: serves */
+	IP_NOTICE_READY = 1,    /* agent: serves; keeper: has taken over */
 	IP_NOTICE_LOST = 2,     /* agent: the GPU is lost; close everything */
 	IP_NOTICE_FINISHED = 3, /* agent: ends on purpose; so do you */
 	IP_NOTICE_DRAIN = 4,    /* keeper, from here on */

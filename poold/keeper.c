@@ -551,6 +551,8 @@ static enum ps_status begin_again(struct keeper *keeper)
 	if (options->pid_file && pd_pid_file_write(options->pid_file) != PS_OK)
 		pd_log(PD_WARNING, "%s", bs_fail_text());
 	notify_ready("");
+	/* From here on an end of ours is no failure to start. */
+	pd_tell_note(&keeper->conn, IP_NOTICE_READY, 0);
 	pd_log(PD_NOTICE, "keeper started again");
 	return PS_OK;
 }

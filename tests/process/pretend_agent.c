@@ -145,6 +145,8 @@ static bool on_note(struct agent *agent, const struct ip_note *note)
 
 	bool is_deaf = is_there("deaf");
 
+	if (note->notice == IP_NOTICE_READY)
+		return false; /* a keeper that has taken over */
 	say("%s %u", names[note->notice], note->value);
 	if (note->notice == IP_NOTICE_RELOAD ||
 	    note->notice == IP_NOTICE_DROPPED || is_deaf)
