@@ -108,6 +108,11 @@ static void reload(struct pd_agent *agent)
 static void heed(struct pd_agent *agent, const struct ip_note *note)
 {
 	switch (note->notice) {
+	case IP_NOTICE_READY:
+		/* It has everything: if it dies now, that is another matter. */
+		agent->keeper_failures = 0;
+		agent->keeper_at_ms = 0;
+		break;
 	case IP_NOTICE_DRAIN:
 		pd_agent_drain(agent);
 		break;
@@ -279,11 +284,8 @@ void pd_keeper_tick(struct pd_agent *agent)
 	if (agent->keeper_at_ms == 0 || agent->now_ms < agent->keeper_at_ms)
 		return;
 	agent->keeper_at_ms = 0;
-	if (agent->has_link) {
-		/* It has served for a while: its start was no failure. */
-		agent->keeper_failures = 0;
+	if (agent->has_link)
 		return;
-	}
 	if (agent->keeper.fd < 0) {
 		start_again(agent);
 		return;
