@@ -197,8 +197,19 @@ void th_daemon_end(struct th_daemon *daemon)
 	is_running = false;
 }
 
+/* One that has crashed has been started again by the other. */
+static void assert_same_halves(const struct th_daemon *daemon)
+{
+	json_t *status = th_daemon_status();
+
+	assert_int_equal(th_json_number(status, "keeper_pid"), daemon->keeper);
+	assert_int_equal(th_json_number(status, "agent_pid"), daemon->agent);
+	json_decref(status);
+}
+
 void th_daemon_stop(struct th_daemon *daemon)
 {
+	assert_same_halves(daemon);
 	th_daemon_await_same(&daemon->before);
 	th_daemon_end(daemon);
 }

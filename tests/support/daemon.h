@@ -81,8 +81,9 @@ int th_daemon_try(struct th_daemon *daemon, const struct th_daemon_plan *plan);
 
 /*
  * Waits until all clients are gone and all bytes free, compares with the
- * beginning, ends it by TERM, and waits for both halves. The first keeper's
- * exit status must be 0.
+ * beginning, ends it by TERM, and waits for both halves. They must be those
+ * that @daemon names (none has crashed); the first keeper's exit status must
+ * be 0.
  */
 void th_daemon_stop(struct th_daemon *daemon);
 /* The second half of that: nothing is compared. */
