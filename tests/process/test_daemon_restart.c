@@ -9,17 +9,20 @@
  */
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "tests/support/daemon.h"
 
 #define WORKERS 4u
+#define GPU_WORKERS 16u
 #define BLOCKS 4u
 #define STILL_BYTES (4 * TH_DAEMON_SEGMENT)
 #define PARAMETER_BYTES (TH_DAEMON_PARAMETERS * TH_DAEMON_SEGMENT)
 #define PARAMETER_SEED 77u
 #define ROUNDS 10u
+#define GPU_ROUNDS 30u
 
 /* ---- clients ---- */
 
@@ -59,8 +62,10 @@ static void work(int link)
 
 	srand((unsigned int)getpid());
 	th_tell(link);
-	while (!is_told(link))
+	while (!is_told(link)) {
 		renew(pool, &block[(unsigned int)rand() % BLOCKS]);
+		th_rest_ms(1);
+	}
 	for (unsigned int i = 0; i < BLOCKS; i++) {
 		if (block[i].ptr == NULL)
 			continue;
@@ -126,8 +131,17 @@ static void read_parameters(int link)
 struct stage {
 	struct th_daemon daemon;
 	struct th_client still;
-	struct th_client worker[WORKERS];
+	struct th_client worker[GPU_WORKERS];
+	unsigned int workers;
+	unsigned int rounds;
 };
+
+static bool is_real(void)
+{
+	const char *driver = getenv("POOLSWITCH_DRIVER");
+
+	return driver == NULL || strcmp(driver, "sim") != 0;
+}
 
 static void look_at_parameters(void)
 {
@@ -137,17 +151,23 @@ static void look_at_parameters(void)
 	th_client_finish(&reader);
 }
 
+/* More clients and rounds on a real GPU; 1,000 rounds in the long runs on the
+ * simulated one. */
 static void stage_open(struct stage *stage)
 {
+	const char *const options[] = { "--size", "512M", NULL };
 	struct th_client writer;
 
-	th_daemon_start(&stage->daemon, NULL);
+	stage->workers = is_real() ? GPU_WORKERS : WORKERS;
+	stage->rounds = is_real() ? GPU_ROUNDS : ROUNDS * th_soak_factor();
+	th_daemon_start(&stage->daemon,
+			&(struct th_daemon_plan){ .options = options });
 	th_client_start(&writer, write_parameters);
 	th_await(writer.link);
 	th_client_finish(&writer);
 	th_client_start(&stage->still, keep_still);
 	th_await(stage->still.link);
-	for (unsigned int i = 0; i < WORKERS; i++) {
+	for (unsigned int i = 0; i < stage->workers; i++) {
 		th_client_start(&stage->worker[i], work);
 		th_await(stage->worker[i].link);
 	}
@@ -162,7 +182,7 @@ static void stage_close(struct stage *stage)
 	assert_int_equal(th_json_number(still, "leased"), STILL_BYTES);
 	json_decref(status);
 	look_at_parameters();
-	for (unsigned int i = 0; i < WORKERS; i++)
+	for (unsigned int i = 0; i < stage->workers; i++)
 		th_client_finish(&stage->worker[i]);
 	th_client_finish(&stage->still);
 	th_daemon_stop(&stage->daemon);
@@ -185,7 +205,7 @@ static void test_daemon_agent_killed_under_load_harms_no_client(void **state)
 
 	(void)state;
 	stage_open(&stage);
-	for (unsigned int i = 0; i < ROUNDS * th_soak_factor(); i++)
+	for (unsigned int i = 0; i < stage.rounds; i++)
 		strike(&stage, true);
 	stage_close(&stage);
 }
@@ -196,7 +216,7 @@ static void test_daemon_keeper_killed_under_load_harms_no_client(void **state)
 
 	(void)state;
 	stage_open(&stage);
-	for (unsigned int i = 0; i < ROUNDS * th_soak_factor(); i++)
+	for (unsigned int i = 0; i < stage.rounds; i++)
 		strike(&stage, false);
 	stage_close(&stage);
 }
@@ -207,7 +227,7 @@ static void test_daemon_halves_killed_in_turn_harm_no_client(void **state)
 
 	(void)state;
 	stage_open(&stage);
-	for (unsigned int i = 0; i < ROUNDS * th_soak_factor(); i++) {
+	for (unsigned int i = 0; i < stage.rounds; i++) {
 		strike(&stage, true);
 		strike(&stage, false);
 	}
@@ -226,7 +246,7 @@ static void test_daemon_client_that_died_without_agent_is_fenced(void **state)
 	th_client_kill(&stage.worker[0]);
 	dead = th_daemon_strike(stage.daemon.agent);
 	th_daemon_follow(&stage.daemon, dead);
-	th_daemon_wait_clients(WORKERS);
+	th_daemon_wait_clients(stage.workers);
 	th_client_start(&stage.worker[0], work);
 	th_await(stage.worker[0].link);
 	stage_close(&stage);
