@@ -164,7 +164,8 @@ static enum ps_status send_recalled(struct service *service, uint32_t seq,
 	msg.body.list.seq = seq;
 	msg.body.list.flags = more ? IP_LIST_MORE : 0;
 	msg.body.list.count = count;
-	memcpy(msg.body.list.segment, list, count * sizeof(list[0]));
+	if (count > 0)
+		memcpy(msg.body.list.segment, list, count * sizeof(list[0]));
 	return ip_conn_send(&service->conn, &msg);
 }
 
