@@ -192,6 +192,12 @@ def libraries_of(program):
             yield words[0], words[2]
 
 
+def lighten(program):
+    """Most of a program is for debuggers."""
+    if shutil.which("strip"):
+        subprocess.run(["strip", "--strip-debug", str(program)], check=True)
+
+
 def pack(folder, target):
     shutil.rmtree(target, ignore_errors=True)
     size = 0
@@ -206,7 +212,9 @@ def pack(folder, target):
             shutil.copy(path, copy, follow_symlinks=False)
             if path.is_symlink():
                 continue
-            size += path.stat().st_size
+            if is_program(path):
+                lighten(copy)
+            size += copy.stat().st_size
             libraries = libraries_of(path) if is_program(path) else []
             for name, library in libraries:
                 (target / "libs").mkdir(exist_ok=True)
