@@ -115,13 +115,61 @@ void pd_channel_empty(struct pd_channel *channel)
 		drop_first(channel);
 }
 
+/* Whether the client may have the segment still; its descriptor now. */
+static bool renew_fd(const struct pd_visit *visit, uint32_t segment, int *fd)
+{
+	const struct ip_need need = { .first = segment, .count = 1 };
+	bool ignored;
+
+	*fd = pd_gpu_fd(visit->agent->gpu, segment);
+	return *fd >= 0 && pd_core_need(visit->agent->core, visit->slot, &need,
+					&ignored) == PS_OK;
+}
+
+/*
+ * A letter that waited has the numbers of descriptors as they were. A client
+ * that gives back what it has not received (RECALLED goes by the other socket)
+ * may have made them numbers of somebody else's.
+ */
+static bool renew_fds(const struct pd_visit *visit, struct ip_message *msg)
+{
+	const struct ip_list *list = &msg->body.list;
+	unsigned int at = 0;
+	bool is_current = true;
+
+	if (msg->type == IP_PART) {
+		for (; at < msg->fd_count && is_current; at++)
+			is_current = renew_fd(visit, msg->body.part.first + at,
+					      &msg->fds[at]);
+	} else if (msg->type == IP_GRANT) {
+		for (uint32_t i = 0; i < list->count && is_current; i++) {
+			if (!(list->segment[i] & IP_SEGMENT_PARKED))
+				is_current = renew_fd(visit, list->segment[i],
+						      &msg->fds[at++]);
+		}
+	}
+	return is_current;
+}
+
+static enum ps_status send_first(struct pd_visit *visit,
+				 struct pd_channel *channel)
+{
+	struct pd_letter *letter = channel->first;
+
+	if (!letter->owns_fds && !renew_fds(visit, &letter->msg))
+		return bs_fail(PS_PROTOCOL,
+			       "segments were given back before they were "
+			       "received");
+	return ip_conn_try_send(&channel->conn, &letter->msg);
+}
+
 void pd_channel_flush(struct pd_visit *visit, struct pd_channel *channel)
 {
 	enum ps_status status = PS_OK;
 
 	channel->rest_until_ms = 0;
 	while (channel->first && status == PS_OK) {
-		status = ip_conn_try_send(&channel->conn, &channel->first->msg);
+		status = send_first(visit, channel);
 		if (status == PS_OK)
 			drop_first(channel);
 	}

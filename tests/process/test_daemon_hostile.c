@@ -1,0 +1,139 @@
+/* SPDX-FileCopyrightText: 2026 The poolswitch authors */
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Clients of poolswitchd that use what the protocol allows against the daemon
+ * or its other clients. Each harms nobody but itself.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/support/daemon_wire.h"
+
+static void say(struct th_wire *wire, struct ip_message *msg, enum ip_type type)
+{
+	ip_message_init(msg, type, wire->client.conn.minor);
+	msg->body.number.seq = ++wire->client.seq;
+}
+
+static void say_take(struct th_wire *wire, uint32_t count)
+{
+	struct ip_message msg;
+
+	say(wire, &msg, IP_TAKE);
+	msg.body.take.count = count;
+	msg.body.take.wait_ms = TH_WIRE_MS;
+	th_wire_send(wire, &msg);
+}
+
+/* ---- what was not received is given back ---- */
+
+#define UNREAD 64u
+
+/* So many answers that its socket is full, and one that waits behind them. */
+static void fill_socket(struct th_wire *wire, struct th_wire *other)
+{
+	struct ip_message msg;
+	bool may_write;
+	int fd;
+
+	say_take(wire, TH_DAEMON_LEASES);
+	for (unsigned int i = 0; i < UNREAD; i++) {
+		say(wire, &msg, IP_NEED);
+		msg.body.need.first = 0;
+		msg.body.need.count = 1;
+		th_wire_send(wire, &msg);
+	}
+	/* The daemon reads some of everybody's in a turn. */
+	for (unsigned int i = 0; i < UNREAD; i++) {
+		th_assert_ok(
+			ip_client_need(&other->client, 0, 1, &may_write, &fd));
+		close(fd);
+	}
+}
+
+/* Until it was scrubbed and granted. */
+static void await_leased(void)
+{
+	struct th_daemon_sums sums;
+
+	do
+		th_daemon_sums(&sums);
+	while (sums.leased != (int64_t)(TH_DAEMON_LEASES * TH_DAEMON_SEGMENT));
+}
+
+/* RECALLED of all that was granted to it. */
+static void give_unread(struct th_wire *wire)
+{
+	struct ip_message asked, msg;
+	struct ip_conn events;
+
+	th_assert_ok(
+		ip_conn_init(&events, wire->events, IP_CLIENT, 0, TH_WIRE_MS));
+	events.minor = wire->client.conn.minor;
+	do
+		th_assert_ok(ip_conn_receive(&events, &asked));
+	while (asked.type != IP_RECALL); /* STATUS sends POLL */
+	ip_message_init(&msg, IP_RECALLED, events.minor);
+	msg.body.list.seq = asked.body.recall.seq;
+	for (uint32_t i = TH_DAEMON_PARAMETERS; i < TH_DAEMON_SEGMENTS; i++)
+		msg.body.list.segment[msg.body.list.count++] = i;
+	th_assert_ok(ip_conn_send(&events, &msg));
+}
+
+static void assert_no_grant(struct th_wire *wire)
+{
+	enum ps_status status;
+	struct ip_message msg;
+
+	do {
+		status = ip_conn_receive(&wire->client.conn, &msg);
+		if (status != PS_OK)
+			break;
+		assert_int_not_equal(msg.type, IP_GRANT);
+		ip_message_done(&msg);
+	} while (status == PS_OK);
+	th_assert_status(status, PS_PEER_GONE);
+}
+
+static void give_before_receiving(int link)
+{
+	struct th_wire other, wire;
+	struct ip_message msg;
+
+	(void)link;
+	th_wire_open(&other, "other");
+	th_wire_open(&wire, "hasty");
+	th_wire_take(&other, TH_DAEMON_LEASES);
+	fill_socket(&wire, &other);
+	th_wire_give(&other);
+	await_leased();
+	say_take(&other, 1);
+	give_unread(&wire);
+	th_assert_ok(ip_conn_receive(&other.client.conn, &msg));
+	assert_int_equal(msg.type, IP_GRANT);
+	ip_message_done(&msg);
+	assert_no_grant(&wire);
+	th_wire_close(&wire);
+	th_wire_close(&other);
+}
+
+/* Its descriptors are somebody else's by then, perhaps another user's. */
+static void test_grant_given_back_unread_is_not_delivered(void **state)
+{
+	struct th_daemon daemon;
+	struct th_client client;
+
+	(void)state;
+	th_daemon_start(&daemon, NULL);
+	th_client_start(&client, give_before_receiving);
+	assert_int_equal(th_client_wait(&client), 0);
+	th_daemon_stop(&daemon);
+}
+
+static const struct th_test tests[] = {
+	TH_DAEMON_TEST(test_grant_given_back_unread_is_not_delivered),
+};
+
+TH_MAIN("daemon_hostile", tests)
