@@ -68,12 +68,22 @@ void th_wire_take(struct th_wire *wire, uint32_t count)
 	assert_int_equal(wire->held.count, count);
 }
 
-void th_wire_give(struct th_wire *wire)
+static void give(struct th_wire *wire, bool parked)
 {
 	for (uint32_t i = 0; i < wire->held.count; i++)
 		wire->held.segment[i] &= ~IP_SEGMENT_PARKED;
 	th_assert_ok(ip_client_give(&wire->client, wire->held.segment,
-				    wire->held.count, false));
+				    wire->held.count, parked));
+}
+
+void th_wire_give(struct th_wire *wire)
+{
+	give(wire, false);
+}
+
+void th_wire_park(struct th_wire *wire)
+{
+	give(wire, true);
 }
 
 void th_wire_send_raw(int socket, const void *bytes, size_t size)

@@ -35,6 +35,7 @@ enum ps_status th_wire_try_take(struct th_wire *wire, uint32_t count);
 void th_wire_take(struct th_wire *wire, uint32_t count);
 /* Gives back what was taken last. */
 void th_wire_give(struct th_wire *wire);
+void th_wire_park(struct th_wire *wire);
 
 /* Bytes of a message as they are, or those of @msg. */
 void th_wire_send_raw(int socket, const void *bytes, size_t size);
