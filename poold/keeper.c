@@ -283,8 +283,10 @@ static enum ps_status on_change(struct keeper *keeper, struct ip_message *msg)
 {
 	enum ps_status status = pd_apply(&keeper->holdings, msg);
 
-	/* Now nobody but the agent has it. */
-	if (status == PS_OK && msg->type == IP_DROP)
+	/* Now nobody but the agent has it. Who counts the answers counts
+	 * segments. */
+	if (status == PS_OK && msg->type == IP_DROP &&
+	    msg->body.piece.kind == IP_PIECE_SEGMENTS)
 		(void)pd_tell_note(&keeper->conn, IP_NOTICE_DROPPED,
 				   msg->body.piece.number[0]);
 	return status;

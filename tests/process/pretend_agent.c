@@ -199,6 +199,9 @@ static enum ps_status on_signal(struct agent *agent, bool *is_over)
 		return pd_tell_drop(&agent->link, IP_PIECE_SEGMENTS, 99);
 	if (info.ssi_signo == SIGWINCH)
 		(void)pd_tell_note(&agent->link, IP_NOTICE_DRAIN, 0);
+	/* Of a client; not answered. */
+	if (info.ssi_signo == SIGHUP)
+		(void)pd_tell_drop(&agent->link, IP_PIECE_PIDFDS, 1);
 	if (info.ssi_signo == SIGHUP || info.ssi_signo == SIGWINCH)
 		return pd_tell_drop(&agent->link, IP_PIECE_SEGMENTS, 2);
 	(void)pd_tell_note(&agent->link, IP_NOTICE_LOST, 0);
