@@ -15,6 +15,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+/* An idle processor takes tens of microseconds to wake a thread, as long as
+ * the daemon takes to answer: whoever waits for memory stays awake a moment. */
+#define AWAKE_US 100u
+
 /* ------------------------------------------------------------------ */
 /* Turns                                                               */
 
@@ -163,6 +167,7 @@ enum ps_status ip_client_init(struct ip_client *client, int socket,
 	memset(&fresh, 0, sizeof(fresh));
 	status = ip_conn_init(&fresh.conn, socket, IP_CLIENT, PS_PEER_ANY_USER,
 			      timeout_ms);
+	fresh.conn.awake_us = AWAKE_US;
 	if (status == PS_OK)
 		*client = fresh;
 	return status;

@@ -319,13 +319,16 @@ static enum ps_status check_packet(const struct ip_conn *conn,
 static enum ps_status receive_upto(const struct ip_conn *conn, struct inbox *in,
 				   size_t size, int64_t deadline)
 {
+	int64_t sleep_ns = now_ns() + (int64_t)conn->awake_us * 1000;
 	enum ps_status status = PS_OK;
 
 	while (in->have < size && status == PS_OK) {
 		status = receive_now(conn, in, size - in->have);
 		if (status == PS_OK && conn->type == SOCK_SEQPACKET)
 			break;
-		if (status == PS_AGAIN)
+		if (status == PS_AGAIN && now_ns() < sleep_ns)
+			status = PS_OK;
+		else if (status == PS_AGAIN)
 			status = wait_for(conn, POLLIN, deadline);
 	}
 	if (status == PS_TIMED_OUT)

@@ -23,14 +23,16 @@
 
 /* Nothing to free: it may live on the stack. One thread at a time. */
 struct ip_conn {
-	int fd;            /* the caller's */
-	int type;          /* SOCK_STREAM or SOCK_SEQPACKET */
-	unsigned int peer; /* enum ip_side: who is at the other end */
-	int timeout_ms;    /* for each message */
-	uint16_t minor;    /* of the messages; lowered at the handshake */
-	bool over;         /* a message went out in part, or the peer has
+	int fd;                /* the caller's */
+	int type;              /* SOCK_STREAM or SOCK_SEQPACKET */
+	unsigned int peer;     /* enum ip_side: who is at the other end */
+	int timeout_ms;        /* for each message */
+	unsigned int awake_us; /* how long to look for a message before the
+				* thread sleeps; 0 at first */
+	uint16_t minor;        /* of the messages; lowered at the handshake */
+	bool over;             /* a message went out in part, or the peer has
 			    * refused: nothing more is to be said */
-	pid_t peer_pid;    /* 0: in a process namespace we cannot see */
+	pid_t peer_pid;        /* 0: in a process namespace we cannot see */
 	uid_t peer_uid;
 };
 
