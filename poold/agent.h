@@ -51,6 +51,9 @@
 #define PD_LOGS_A_SECOND 10u
 /* What the keeper gets to read what it is sent. */
 #define PD_KEEPER_MS 2000
+/* DROPs of segments at once. The keeper answers each; more would fill the
+ * link both ways, while it waits for us and we for it. */
+#define PD_DROPS_AT_ONCE 64u
 
 /* In a client's record in the journal, beside enum ip_attach_flags: its user
  * id means nothing here (another user namespace), so the record has a number
@@ -194,7 +197,11 @@ struct pd_agent {
 	pid_t keeper_pid;
 	uint64_t keeper_at_ms; /* the next try to start one; 0: none */
 	unsigned int keeper_failures;
-	bool *is_dropping; /* by segment: DROPPED is awaited */
+	bool *is_dropping;   /* by segment: the keeper has it still */
+	uint32_t *to_drop;   /* a ring of those of which it is not told yet */
+	uint32_t drop_first; /* the next in it */
+	uint32_t drops;      /* how many are in it */
+	uint32_t drops_open; /* DROPs that are not answered */
 };
 
 /* ---- agent.c ---- */
@@ -278,6 +285,8 @@ extern const struct pd_core_ops pd_agent_ops;
 void pd_gpu_ready(struct pd_agent *agent);
 /* The keeper has closed its descriptor. */
 void pd_segment_dropped(struct pd_agent *agent, uint32_t segment);
+/* There is no keeper that could have any. */
+void pd_segments_dropped(struct pd_agent *agent);
 
 /* ---- agent_keeper.c ---- */
 

@@ -64,24 +64,62 @@ static void scrub(void *owner, uint32_t segment)
 	pd_gpu_scrub(agent->gpu, segment);
 }
 
+/* Without a keeper they wait for the next one's start. */
+static void send_drops(struct pd_agent *agent)
+{
+	uint32_t segments = pd_journal_pool(agent->journal)->segments;
+
+	while (agent->has_link && agent->drops > 0 &&
+	       agent->drops_open < PD_DROPS_AT_ONCE) {
+		uint32_t segment = agent->to_drop[agent->drop_first];
+
+		agent->drop_first = (agent->drop_first + 1) % segments;
+		agent->drops--;
+		agent->drops_open++;
+		pd_keeper_drop(agent, IP_PIECE_SEGMENTS, segment);
+	}
+}
+
 /* The driver destroys memory when the last descriptor is gone: ours first,
  * then the keeper's, then the mapping and the handle. */
 static void remake(void *owner, uint32_t segment)
 {
 	struct pd_agent *agent = owner;
+	uint32_t segments = pd_journal_pool(agent->journal)->segments;
 
 	pd_gpu_drop_fd(agent->gpu, segment);
 	agent->is_dropping[segment] = true;
-	pd_keeper_drop(agent, IP_PIECE_SEGMENTS, segment);
+	agent->to_drop[(agent->drop_first + agent->drops++) % segments] =
+		segment;
+	send_drops(agent);
+}
+
+static void has_dropped(struct pd_agent *agent, uint32_t segment)
+{
+	agent->is_dropping[segment] = false;
+	pd_gpu_remake(agent->gpu, segment);
 }
 
 void pd_segment_dropped(struct pd_agent *agent, uint32_t segment)
 {
 	if (segment >= pd_journal_pool(agent->journal)->segments ||
-	    !agent->is_dropping[segment])
+	    !agent->is_dropping[segment] || agent->drops_open == 0)
 		return;
-	agent->is_dropping[segment] = false;
-	pd_gpu_remake(agent->gpu, segment);
+	agent->drops_open--;
+	has_dropped(agent, segment);
+	send_drops(agent);
+}
+
+void pd_segments_dropped(struct pd_agent *agent)
+{
+	uint32_t segments = pd_journal_pool(agent->journal)->segments;
+
+	agent->drops = 0;
+	agent->drops_open = 0;
+	for (uint32_t i = 0; i < segments; i++) {
+		if (agent->is_dropping[i])
+			has_dropped(agent, i);
+	}
 }
 
 static void arm(void *owner, uint64_t at_ms)

@@ -165,15 +165,6 @@ static void rest(struct pd_agent *agent)
 		agent->now_ms + (ms < LONGEST_REST_MS ? ms : LONGEST_REST_MS);
 }
 
-/* Its descriptors are closed with it. */
-static void settle_drops(struct pd_agent *agent)
-{
-	uint32_t segments = pd_journal_pool(agent->journal)->segments;
-
-	for (uint32_t i = 0; i < segments; i++)
-		pd_segment_dropped(agent, i);
-}
-
 void pd_keeper_ended(struct pd_agent *agent)
 {
 	siginfo_t info;
@@ -270,7 +261,8 @@ static enum ps_status start(struct pd_agent *agent)
 
 static void start_again(struct pd_agent *agent)
 {
-	settle_drops(agent);
+	/* The last one's descriptors were closed with it. */
+	pd_segments_dropped(agent);
 	rest(agent);
 	if (start(agent) == PS_OK)
 		pd_log(PD_WARNING, "keeper started again pid %d",

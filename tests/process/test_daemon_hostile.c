@@ -5,6 +5,7 @@
  * Clients of poolswitchd that use what the protocol allows against the daemon
  * or its other clients. Each harms nobody but itself.
  */
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -132,8 +133,54 @@ static void test_grant_given_back_unread_is_not_delivered(void **state)
 	th_daemon_stop(&daemon);
 }
 
+/* ---- much is to be made anew at once ---- */
+
+/* More than the link takes unread. */
+#define TAKES 2u
+#define TAKEN 200u
+
+static void take_much(int link)
+{
+	struct ip_attach attach = { .flags = IP_ATTACH_MPS, .name = "large" };
+	struct th_wire wire;
+
+	th_wire_connect(&wire);
+	th_assert_ok(th_wire_try_attach(&wire, &attach));
+	for (unsigned int i = 0; i < TAKES; i++)
+		th_wire_take(&wire, TAKEN);
+	th_tell(link);
+	th_await(link);
+}
+
+/* The keeper is told of each segment, and not waited for. */
+static void test_death_of_a_large_client_waits_for_no_keeper(void **state)
+{
+	const char *options[] = { "--size", "824M", NULL };
+	struct th_daemon_sums sums;
+	struct th_daemon daemon;
+	struct th_client client;
+	json_t *status;
+
+	(void)state;
+	th_daemon_start(&daemon,
+			&(struct th_daemon_plan){ .options = options });
+	th_client_start(&client, take_much);
+	th_await(client.link);
+	kill(daemon.keeper, SIGSTOP);
+	th_client_kill(&client);
+	do
+		th_daemon_sums(&sums);
+	while (sums.clients > 0);
+	kill(daemon.keeper, SIGCONT);
+	status = th_daemon_status();
+	assert_int_equal(th_json_number(status, "counters.keeper_starts"), 0);
+	json_decref(status);
+	th_daemon_stop(&daemon);
+}
+
 static const struct th_test tests[] = {
 	TH_DAEMON_TEST(test_grant_given_back_unread_is_not_delivered),
+	TH_DAEMON_TEST(test_death_of_a_large_client_waits_for_no_keeper),
 };
 
 TH_MAIN("daemon_hostile", tests)
