@@ -34,7 +34,8 @@
 #define NS_PER_MS 1e6
 /* For clients' contexts and what the bare driver allocates. */
 #define HEADROOM "24G"
-#define SIM_HEADROOM "4G"
+/* Of 16 GiB; the simulated GPU's memory is this machine's. */
+#define SIM_HEADROOM "12G"
 #define CROWD 16u
 #define SIM_CROWD 256u
 #define QUICK_CROWD 4u
