@@ -432,17 +432,47 @@ static void use_in_namespace(int link)
 static void lose_in_namespace(int link)
 {
 	enter_namespace(namespaces);
-	th_attach();
+	th_alloc(th_attach(), 3 * TH_DAEMON_SEGMENT);
 	(void)link;
 	/* The first process of a namespace is not killed by its own. */
 	_exit(DIES);
 }
 
+static void await_bytes_and_fds(int64_t clean, long fds)
+{
+	const uint64_t end = th_now_ns() + TH_DAEMON_MS * UINT64_C(1000000);
+	json_t *status;
+
+	th_daemon_wait_clients(0);
+	status = th_daemon_status();
+	assert_int_equal(th_json_number(status, "regions.computation.clean"),
+			 clean);
+	json_decref(status);
+	while (th_daemon_all_fds() != fds) {
+		assert_true(th_now_ns() < end);
+		th_rest_ms(5);
+	}
+}
+
+static long fewest_fds(void)
+{
+	long fewest = th_daemon_all_fds(), count;
+
+	for (int i = 0; i < 10; i++) {
+		th_rest_ms(5);
+		count = th_daemon_all_fds();
+		fewest = count < fewest ? count : fewest;
+	}
+	return fewest;
+}
+
 /* Both in one of its own: one comes and goes, one is killed. */
 static void cross_namespaces(int flags)
 {
+	const int64_t all = TH_DAEMON_LEASES * TH_DAEMON_SEGMENT;
 	struct th_client client;
 	struct th_daemon daemon;
+	long fds;
 
 	namespaces = flags;
 	assert_int_equal(th_daemon_try(&daemon,
@@ -451,12 +481,13 @@ static void cross_namespaces(int flags)
 			 -1);
 	setenv("POOLSWITCH_SOCKET", daemon.socket, 1);
 	th_open_to_all();
+	fds = fewest_fds();
 	th_client_start(&client, lose_in_namespace);
 	assert_int_equal(th_client_wait(&client), DIES);
-	th_daemon_wait_clients(0);
+	await_bytes_and_fds(all, fds);
 	th_client_start(&client, use_in_namespace);
 	th_client_finish(&client);
-	th_daemon_wait_clients(0);
+	await_bytes_and_fds(all, fds);
 	th_daemon_kill(&daemon);
 }
 

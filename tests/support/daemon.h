@@ -100,6 +100,8 @@ void th_daemon_follow(struct th_daemon *daemon, pid_t dead);
 
 /* How many processes of daemons descend from this one. */
 size_t th_daemon_processes(void);
+/* The descriptors of all these, whatever namespace counts their pids. */
+long th_daemon_all_fds(void);
 
 /* ---- looking ---- */
 

@@ -85,6 +85,17 @@ size_t th_daemon_processes(void)
 	return find(pids);
 }
 
+long th_daemon_all_fds(void)
+{
+	pid_t pids[PROCS_MAX];
+	size_t count = find(pids);
+	long sum = 0;
+
+	for (size_t i = 0; i < count; i++)
+		sum += th_fds_of(pids[i]);
+	return sum;
+}
+
 /* A stopped process starts no other; one that was being started is found the
  * next time. */
 static size_t stop_all(pid_t pids_out[PROCS_MAX])
