@@ -190,6 +190,60 @@ static void test_daemon_grants_again_what_was_parked(void **state)
 	play_alone(park_and_take);
 }
 
+static int64_t messages(void)
+{
+	json_t *status = th_daemon_status();
+	int64_t count = th_json_number(status, "counters.messages");
+
+	json_decref(status);
+	return count;
+}
+
+/* How many since then; a question is one, and our answer to it another. */
+static int64_t messages_since(int64_t before)
+{
+	int64_t now = messages();
+	int64_t question = messages() - now;
+
+	return now - before - question;
+}
+
+/* Six segments taken and given back, of memory that is clean. */
+static int64_t messages_of_a_turn(struct ps_pool *pool)
+{
+	uint64_t released;
+	int64_t before;
+	void *block;
+
+	th_daemon_wait_clients(1);
+	before = messages();
+	block = th_alloc(pool, 6 * WHOLE);
+	th_assert_ok(ps_mem_free(pool, block));
+	th_assert_ok(ps_mem_trim(pool, 0, &released));
+	assert_int_equal(released, 6 * WHOLE);
+	return messages_since(before);
+}
+
+/* Where the machine is slow an answer to a question may come late, and be
+ * counted in the wrong place: then once more. */
+static void count_messages(int link)
+{
+	struct ps_pool *pool = th_attach_name("terse");
+	int64_t count = 0;
+
+	th_await(link);
+	for (int i = 0; i < 8 && count != 2; i++)
+		count = messages_of_a_turn(pool);
+	assert_int_equal(count, 2);
+	th_assert_ok(ps_detach(pool));
+}
+
+static void test_daemon_grant_and_return_are_one_message_each(void **state)
+{
+	(void)state;
+	play_alone(count_messages);
+}
+
 static void reserve(int link)
 {
 	struct ps_pool *pool = attach_with(8 * WHOLE, 0);
@@ -347,6 +401,7 @@ static const struct th_test tests[] = {
 	TH_DAEMON_TEST(test_daemon_client_stays_in_its_limit),
 	TH_DAEMON_TEST(test_daemon_keeps_what_is_reserved),
 	TH_DAEMON_TEST(test_daemon_grants_again_what_was_parked),
+	TH_DAEMON_TEST(test_daemon_grant_and_return_are_one_message_each),
 	TH_DAEMON_TEST(test_daemon_has_one_client_a_process),
 	TH_DAEMON_TEST(test_daemon_serves_many_threads),
 	TH_DAEMON_TEST(test_daemon_serves_threads_while_its_agent_dies),
