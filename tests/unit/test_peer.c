@@ -5,6 +5,7 @@
  * plays the dead one: its children have its image. */
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -126,6 +127,48 @@ static void test_peer_old_kernel_refuses_ended_process(void **state)
 	th_kill(child);
 	old_kernel();
 	assert_not_identified(pidfd, PS_PROTOCOL);
+}
+
+#define MAY_NOT 77
+
+/* In a PID namespace of its own, where the pair's maker has no number. */
+static void identify_unseen(const int *pair)
+{
+	struct pd_peer peer;
+	enum ps_status status;
+
+	old_kernel();
+	status = pd_peer_identify(pair[0], dup(pair[1]), &peer);
+	_exit(status == PS_REFUSED && strstr(bs_fail_text(), "PID namespace")
+		      ? 0
+		      : 1);
+}
+
+static void enter_and_identify(void *arg)
+{
+	pid_t pid;
+
+	if (unshare(CLONE_NEWPID | (geteuid() == 0 ? 0 : CLONE_NEWUSER)) != 0)
+		_exit(MAY_NOT);
+	pid = fork();
+	if (pid == 0)
+		identify_unseen(arg);
+	_exit(th_wait(pid));
+}
+
+static void test_peer_old_kernel_refuses_unseen_process(void **state)
+{
+	int pair[2];
+	int status;
+
+	(void)state;
+	th_socketpair(SOCK_SEQPACKET, pair);
+	status = th_wait(th_fork(enter_and_identify, pair));
+	close(pair[0]);
+	close(pair[1]);
+	if (status == MAY_NOT)
+		th_skip("no PID namespaces here");
+	assert_int_equal(status, 0);
 }
 
 static void test_peer_no_descriptor_left_is_fd_limit(void **state)
@@ -387,6 +430,8 @@ static const struct th_test tests[] = {
 	TH_TEST_SETUP(test_peer_old_kernel_refuses_another_process,
 		      th_rig_reset, NULL),
 	TH_TEST_SETUP(test_peer_old_kernel_refuses_ended_process, th_rig_reset,
+		      NULL),
+	TH_TEST_SETUP(test_peer_old_kernel_refuses_unseen_process, th_rig_reset,
 		      NULL),
 	TH_TEST_SETUP(test_peer_no_descriptor_left_is_fd_limit, th_rig_reset,
 		      NULL),
