@@ -219,7 +219,9 @@ static int64_t messages_of_a_turn(struct ps_pool *pool)
 	before = messages();
 	block = th_alloc(pool, 6 * WHOLE);
 	th_assert_ok(ps_mem_free(pool, block));
-	th_assert_ok(ps_mem_trim(pool, 0, &released));
+	do { /* behind the block's fence */
+		th_assert_ok(ps_mem_trim(pool, 0, &released));
+	} while (released == 0);
 	assert_int_equal(released, 6 * WHOLE);
 	return messages_since(before);
 }
