@@ -571,7 +571,7 @@ static bool run_served(struct setting *setting)
 static bool measure(struct bn_run *run)
 {
 	struct setting setting = { .run = run,
-				   .samples = 100,
+				   .samples = 50,
 				   .starts = 20,
 				   .crowd = run->simulated ? SIM_CROWD : CROWD,
 				   .cycles = 200 };
