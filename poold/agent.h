@@ -45,6 +45,8 @@
 #define PD_LIFELINES 8u
 /* How long a status waits for the clients' own numbers. */
 #define PD_POLL_MS 50u
+/* One part in so many of the time may go into making it. */
+#define PD_REPORT_SHARE 10u
 /* After a failure that passes by itself (no descriptor, no memory). */
 #define PD_REST_MS 20u
 /* Lines about refusals, so that nobody can fill the disk. */
@@ -181,6 +183,7 @@ struct pd_agent {
 	struct pd_seat **look_last;
 	uint32_t polls_open;
 	uint32_t asks_open;
+	uint64_t report_at_ms; /* no status is made before */
 	struct pd_counters counters;
 	uint64_t log_second;
 	unsigned int logged; /* in it */
@@ -314,6 +317,8 @@ enum ps_status pd_polled(struct pd_visit *visit,
 			 const struct ip_polled *polled);
 /* Answers who waits, when all clients have answered or time is up. */
 void pd_asks_turn(struct pd_agent *agent);
+/* When the visit gets its status; 0: it has not asked. */
+uint64_t pd_ask_due_ms(const struct pd_visit *visit);
 /* The visit ends. */
 void pd_asks_forget(struct pd_visit *visit);
 

@@ -11,9 +11,11 @@
 #include "base/status.h"
 #include "poold/log.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 /* ------------------------------------------------------------------ */
@@ -58,26 +60,56 @@ static void fill(struct pd_agent *agent, struct pd_report *report)
 	report->owner = agent;
 }
 
-/* Takes @text. */
-static void send_answer(struct pd_visit *visit, uint32_t seq, char *text)
-{
-	enum ps_status status = PS_HOST_MEMORY;
-	struct ip_message msg;
-	uint32_t bytes = 0;
-	int fd = -1;
+/* A text in a file, or why there is none. */
+struct answer {
+	enum ps_status status;
+	int fd; /* -1: none */
+	uint32_t bytes;
+	char why[IP_TEXT_MAX + 1];
+};
 
+/* Takes @text. */
+static void answer_make(struct answer *answer, char *text)
+{
+	answer->fd = -1;
 	if (text)
-		status = pd_report_file(text, &fd, &bytes);
+		answer->status =
+			pd_report_file(text, &answer->fd, &answer->bytes);
 	else
-		status = bs_fail(PS_HOST_MEMORY, "no memory for the answer");
+		answer->status =
+			bs_fail(PS_HOST_MEMORY, "no memory for the answer");
 	free(text);
-	if (status != PS_OK) {
-		pd_deny(visit, seq, status, bs_fail_text());
+	snprintf(answer->why, sizeof(answer->why), "%s",
+		 answer->status == PS_OK ? "" : bs_fail_text());
+}
+
+static void answer_done(struct answer *answer)
+{
+	if (answer->fd >= 0)
+		close(answer->fd);
+}
+
+/* It may be sent to many: the file is sealed. */
+static void answer_send(const struct answer *answer, struct pd_visit *visit,
+			uint32_t seq)
+{
+	struct ip_message msg;
+	int fd;
+
+	if (answer->status != PS_OK) {
+		pd_deny(visit, seq, answer->status, answer->why);
+		return;
+	}
+	fd = fcntl(answer->fd, F_DUPFD_CLOEXEC, 0);
+	if (fd < 0) {
+		pd_deny(visit, seq, PS_FD_LIMIT,
+			"the daemon has no descriptor left for an answer; "
+			"raise its limit of open files");
 		return;
 	}
 	ip_message_init(&msg, IP_ANSWER, visit->requests.conn.minor);
 	msg.body.answer.seq = seq;
-	msg.body.answer.bytes = bytes;
+	msg.body.answer.bytes = answer->bytes;
 	msg.fds[0] = fd;
 	msg.fd_count = 1;
 	pd_send(visit, &visit->requests, &msg, true);
@@ -92,25 +124,47 @@ static int64_t cost_of_status(const struct pd_agent *agent)
 	return cost < most ? cost : most;
 }
 
-static void answer_status(struct pd_visit *visit)
+static uint64_t clock_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+/* With many clients that takes a while, in which nobody is served: the next
+ * one is made when ten times as long has passed. */
+static void make_status(struct pd_agent *agent, struct answer *answer)
+{
+	uint64_t begin = clock_us();
+	struct pd_report report;
+
+	fill(agent, &report);
+	answer_make(answer, pd_report_status(&report));
+	agent->report_at_ms =
+		agent->now_ms + PD_REPORT_SHARE * (clock_us() - begin) / 1000;
+}
+
+static void answer_status(struct pd_visit *visit, const struct answer *answer)
 {
 	struct pd_agent *agent = visit->agent;
 	uint32_t seq = visit->asked;
-	struct pd_report report;
 
 	visit->asked = 0;
 	agent->asks_open--;
 	visit->tokens -= cost_of_status(agent);
-	fill(agent, &report);
-	send_answer(visit, seq, pd_report_status(&report));
+	answer_send(answer, visit, seq);
 }
 
-static void answer_done(struct pd_visit *visit, uint32_t seq)
+static void answer_command(struct pd_visit *visit, uint32_t seq)
 {
 	struct pd_report report;
+	struct answer answer;
 
 	fill(visit->agent, &report);
-	send_answer(visit, seq, pd_report_done(&report));
+	answer_make(&answer, pd_report_done(&report));
+	answer_send(&answer, visit, seq);
+	answer_done(&answer);
 }
 
 /* ------------------------------------------------------------------ */
@@ -165,18 +219,39 @@ void pd_asks_forget(struct pd_visit *visit)
 	visit->asked = 0;
 }
 
+uint64_t pd_ask_due_ms(const struct pd_visit *visit)
+{
+	const struct pd_agent *agent = visit->agent;
+	uint64_t at = agent->polls_open > 0 ? visit->ask_deadline_ms : 1;
+
+	if (visit->asked == 0)
+		return 0;
+	return at > agent->report_at_ms ? at : agent->report_at_ms;
+}
+
+/* All who waited long enough get the same one. */
 void pd_asks_turn(struct pd_agent *agent)
 {
+	struct answer answer = { .fd = -1 };
+	bool is_made = false;
+
 	if (agent->asks_open == 0)
+		return;
+	pd_unschedule(agent);
+	if (agent->now_ms < agent->report_at_ms)
 		return;
 	for (struct pd_visit *visit = agent->visits; visit;
 	     visit = visit->next) {
-		if (visit->asked && !visit->is_doomed &&
-		    (agent->polls_open == 0 ||
-		     agent->now_ms >= visit->ask_deadline_ms))
-			answer_status(visit);
+		if (!visit->asked || visit->is_doomed ||
+		    (agent->polls_open > 0 &&
+		     agent->now_ms < visit->ask_deadline_ms))
+			continue;
+		if (!is_made)
+			make_status(agent, &answer);
+		is_made = true;
+		answer_status(visit, &answer);
 	}
-	pd_unschedule(agent);
+	answer_done(&answer);
 }
 
 /* ------------------------------------------------------------------ */
@@ -226,7 +301,7 @@ static void command(struct pd_visit *visit, const struct ip_ask *ask)
 		pd_agent_finish(agent, 0);
 	}
 	if (status == PS_OK)
-		answer_done(visit, ask->seq);
+		answer_command(visit, ask->seq);
 	else
 		pd_deny(visit, ask->seq, status, bs_fail_text());
 }

@@ -638,7 +638,7 @@ static void collect_deadlines(struct pd_agent *agent)
 		keep_soonest(agent, visit->throttled_until_ms);
 		keep_soonest(agent, visit->requests.rest_until_ms);
 		keep_soonest(agent, visit->events.rest_until_ms);
-		keep_soonest(agent, visit->asked ? visit->ask_deadline_ms : 0);
+		keep_soonest(agent, pd_ask_due_ms(visit));
 	}
 }
 

@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/support/daemon_wire.h"
@@ -178,9 +179,90 @@ static void test_death_of_a_large_client_waits_for_no_keeper(void **state)
 	th_daemon_stop(&daemon);
 }
 
+/* ---- many ask at once ---- */
+
+#define ASK_TRIES 50u
+
+static void ask(struct th_wire *wire)
+{
+	struct ip_message msg;
+
+	say(wire, &msg, IP_ASK);
+	msg.body.ask.question = IP_ASK_STATUS;
+	th_wire_send(wire, &msg);
+}
+
+static ino_t read_answer(struct th_wire *wire)
+{
+	struct ip_message msg;
+	struct stat file;
+
+	th_assert_ok(ip_conn_receive(&wire->client.conn, &msg));
+	assert_int_equal(msg.type, IP_ANSWER);
+	assert_int_equal(fstat(msg.fds[0], &file), 0);
+	ip_message_done(&msg);
+	return file.st_ino;
+}
+
+/* The numbers that both wait for. */
+static void answer_poll(struct th_wire *wire)
+{
+	struct ip_message asked, msg;
+	struct ip_conn events;
+	bool may_write;
+	int fd;
+
+	th_assert_ok(
+		ip_conn_init(&events, wire->events, IP_CLIENT, 0, TH_WIRE_MS));
+	events.minor = wire->client.conn.minor;
+	th_assert_ok(ip_conn_receive(&events, &asked));
+	/* Until the daemon has read both questions. */
+	for (unsigned int i = 0; i < 2; i++) {
+		th_assert_ok(
+			ip_client_need(&wire->client, 0, 1, &may_write, &fd));
+		close(fd);
+	}
+	ip_message_init(&msg, IP_POLLED, events.minor);
+	msg.body.polled.seq = asked.body.number.seq;
+	th_assert_ok(ip_conn_send(&events, &msg));
+}
+
+/* Unless the daemon stops waiting for the numbers between the two. */
+static void ask_together(int link)
+{
+	struct th_wire client, first, second;
+	bool is_same = false;
+
+	(void)link;
+	th_wire_open(&client, "polled");
+	th_wire_connect(&first);
+	th_wire_connect(&second);
+	for (unsigned int i = 0; i < ASK_TRIES && !is_same; i++) {
+		ask(&first);
+		ask(&second);
+		answer_poll(&client);
+		is_same = read_answer(&first) == read_answer(&second);
+	}
+	assert_true(is_same);
+}
+
+/* With many clients a status takes a while, in which nobody is served. */
+static void test_status_asked_by_many_is_made_once(void **state)
+{
+	struct th_daemon daemon;
+	struct th_client client;
+
+	(void)state;
+	th_daemon_start(&daemon, NULL);
+	th_client_start(&client, ask_together);
+	assert_int_equal(th_client_wait(&client), 0);
+	th_daemon_stop(&daemon);
+}
+
 static const struct th_test tests[] = {
 	TH_DAEMON_TEST(test_grant_given_back_unread_is_not_delivered),
 	TH_DAEMON_TEST(test_death_of_a_large_client_waits_for_no_keeper),
+	TH_DAEMON_TEST(test_status_asked_by_many_is_made_once),
 };
 
 TH_MAIN("daemon_hostile", tests)
