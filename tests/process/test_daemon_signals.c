@@ -292,12 +292,17 @@ static void test_daemon_idle_with_a_client_never_wakes_up(void **state)
 {
 	struct th_daemon daemon;
 	struct th_client client;
+	long before;
 
 	(void)state;
 	th_daemon_start(&daemon, NULL);
 	th_client_start(&client, use_memory);
 	th_await(client.link);
 	assert_idle(&daemon);
+	/* Its service has looked once for what could be parked. */
+	before = wake_ups_of(client.pid);
+	th_rest_ms(IDLE_MS);
+	assert_int_equal(wake_ups_of(client.pid) - before, 0);
 	th_client_finish(&client);
 	th_daemon_stop(&daemon);
 }
