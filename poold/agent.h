@@ -301,8 +301,9 @@ void pd_keeper_tick(struct pd_agent *agent);
 /* A pool that was made just now. */
 enum ps_status pd_keeper_give_first(struct pd_agent *agent);
 /* These fail by noticing that the keeper is gone. */
-void pd_keeper_keep(struct pd_agent *agent, enum ip_piece_kind kind,
-		    uint32_t number, int fd);
+/* PS_FD_LIMIT: it was not told and is well; not now. */
+enum ps_status pd_keeper_keep(struct pd_agent *agent, enum ip_piece_kind kind,
+			      uint32_t number, int fd);
 void pd_keeper_drop(struct pd_agent *agent, enum ip_piece_kind kind,
 		    uint32_t number);
 void pd_keeper_note(struct pd_agent *agent, enum ip_notice notice,

@@ -130,8 +130,14 @@ static enum ps_status admit(struct pd_agent *agent,
 		return status;
 	}
 	/* Before WELCOME leaves: who is welcome is known to both halves. */
-	pd_keeper_keep(agent, IP_PIECE_PIDFDS, arrival->slot,
-		       agent->holdings.pidfd[arrival->slot]);
+	status = pd_keeper_keep(agent, IP_PIECE_PIDFDS, arrival->slot,
+				agent->holdings.pidfd[arrival->slot]);
+	if (status != PS_OK) {
+		pd_core_reclaim(agent->core, arrival->slot, true,
+				agent->now_ms);
+		pd_seat_leave(&agent->seats[arrival->slot]);
+		return status;
+	}
 	agent->counters.attached++;
 	return PS_OK;
 }

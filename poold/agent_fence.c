@@ -352,8 +352,8 @@ static enum ps_status inherit(struct pd_agent *agent, uint32_t slot,
 	if (agent->holdings.pidfd[slot] < 0) {
 		agent->holdings.pidfd[slot] = find_pidfd_again(record);
 		if (agent->holdings.pidfd[slot] >= 0)
-			pd_keeper_keep(agent, IP_PIECE_PIDFDS, slot,
-				       agent->holdings.pidfd[slot]);
+			(void)pd_keeper_keep(agent, IP_PIECE_PIDFDS, slot,
+					     agent->holdings.pidfd[slot]);
 	}
 	if (agent->holdings.pidfd[slot] >= 0)
 		return pd_seat_take(agent, slot, record->id);

@@ -167,10 +167,13 @@ static void lose(struct pd_agent *agent, const char *text)
 
 static void has_remade(struct pd_agent *agent, const struct pd_done *done)
 {
-	if (done->status == PS_OK)
-		pd_keeper_keep(agent, IP_PIECE_SEGMENTS, done->segment,
-			       pd_gpu_fd(agent->gpu, done->segment));
-	pd_core_remade(agent->core, done->segment, done->status, agent->now_ms);
+	enum ps_status status = done->status;
+
+	/* What the keeper does not hold is nobody's: made again later. */
+	if (status == PS_OK)
+		status = pd_keeper_keep(agent, IP_PIECE_SEGMENTS, done->segment,
+					pd_gpu_fd(agent->gpu, done->segment));
+	pd_core_remade(agent->core, done->segment, status, agent->now_ms);
 }
 
 static void apply(struct pd_agent *agent, const struct pd_done *done)

@@ -62,15 +62,22 @@ static bool is_to_repeat(struct pd_agent *agent, enum ps_status status,
 	return false;
 }
 
-void pd_keeper_keep(struct pd_agent *agent, enum ip_piece_kind kind,
-		    uint32_t number, int fd)
+enum ps_status pd_keeper_keep(struct pd_agent *agent, enum ip_piece_kind kind,
+			      uint32_t number, int fd)
 {
+	enum ps_status status;
 	unsigned int tries = 0;
 
-	while (agent->has_link &&
-	       is_to_repeat(agent, pd_tell_keep(&agent->link, kind, number, fd),
-			    &tries))
-		;
+	do {
+		if (!agent->has_link)
+			return PS_OK;
+		status = pd_tell_keep(&agent->link, kind, number, fd);
+		/* Clients that do not read have all that this user may send;
+		 * another keeper could be sent none either. */
+		if (status == PS_FD_LIMIT)
+			return status;
+	} while (is_to_repeat(agent, status, &tries));
+	return PS_OK;
 }
 
 void pd_keeper_drop(struct pd_agent *agent, enum ip_piece_kind kind,

@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -179,6 +180,85 @@ static void test_death_of_a_large_client_waits_for_no_keeper(void **state)
 	th_daemon_stop(&daemon);
 }
 
+/* ---- descriptors that nobody reads ---- */
+
+#define PLAIN_USER 1003u
+#define PLAIN_FILES 240u
+#define PARAMETERS 24u
+
+static void become_plain(void)
+{
+	const struct rlimit files = { PLAIN_FILES, PLAIN_FILES };
+
+	setrlimit(RLIMIT_NOFILE, &files);
+	th_become(PLAIN_USER);
+}
+
+/* More than the daemon's user may have under way. */
+static void leave_unread(int link)
+{
+	struct ip_message msg;
+	struct th_wire wire;
+
+	th_become(PLAIN_USER);
+	th_wire_open(&wire, "unread");
+	for (unsigned int i = 0; i < UNREAD; i++) {
+		say(&wire, &msg, IP_NEED);
+		msg.body.need.count = PARAMETERS;
+		th_wire_send(&wire, &msg);
+	}
+	th_tell(link);
+	th_await(link);
+}
+
+static void attach_beside(int link)
+{
+	struct ip_attach attach = { .name = "late" };
+	enum ps_status status = PS_OK;
+	struct th_wire wire;
+
+	(void)link;
+	th_become(PLAIN_USER);
+	/* Until the daemon has read what it is to answer. */
+	while (status == PS_OK) {
+		th_wire_connect(&wire);
+		status = th_wire_try_attach(&wire, &attach);
+		if (status == PS_OK)
+			th_assert_ok(ip_client_leave(&wire.client));
+		th_wire_close(&wire);
+	}
+	th_assert_status(status, PS_FD_LIMIT);
+}
+
+static void test_descriptors_left_unread_cost_no_keeper(void **state)
+{
+	const char *options[] = { "--parameter", "48M", "--clients", "8",
+				  NULL };
+	struct th_client client, late;
+	struct th_daemon daemon;
+	json_t *status;
+
+	(void)state;
+	if (geteuid() != 0) {
+		th_skip("only root may become another user");
+		return;
+	}
+	th_open_to_all();
+	assert_int_equal(chown(th_temp_dir(), PLAIN_USER, PLAIN_USER), 0);
+	th_daemon_start(&daemon,
+			&(struct th_daemon_plan){ .options = options,
+						  .prepare = become_plain });
+	th_client_start(&client, leave_unread);
+	th_await(client.link);
+	th_client_start(&late, attach_beside);
+	assert_int_equal(th_client_wait(&late), 0);
+	th_client_kill(&client);
+	status = th_daemon_status();
+	assert_int_equal(th_json_number(status, "counters.keeper_starts"), 0);
+	json_decref(status);
+	th_daemon_stop(&daemon);
+}
+
 /* ---- many ask at once ---- */
 
 #define ASK_TRIES 50u
@@ -262,6 +342,7 @@ static void test_status_asked_by_many_is_made_once(void **state)
 static const struct th_test tests[] = {
 	TH_DAEMON_TEST(test_grant_given_back_unread_is_not_delivered),
 	TH_DAEMON_TEST(test_death_of_a_large_client_waits_for_no_keeper),
+	TH_DAEMON_TEST(test_descriptors_left_unread_cost_no_keeper),
 	TH_DAEMON_TEST(test_status_asked_by_many_is_made_once),
 };
 
