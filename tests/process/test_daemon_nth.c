@@ -280,6 +280,12 @@ static const struct call processes[] = {
 	{ "pthread_create", EAGAIN },
 };
 
+static const struct call rare[] = {
+	{ "dup", EMFILE },         { "fdopen", ENOMEM },
+	{ "getrlimit64", EPERM },  { "setrlimit64", EPERM },
+	{ "close_range", ENOSYS }, { "pidfd_send_signal", EPERM },
+};
+
 #define FAIL_CALLS(half, calls)                                                \
 	fail_calls(half, calls, sizeof(calls) / sizeof(calls[0]))
 
@@ -314,6 +320,12 @@ static void test_keeper_process_call_fails_loses_nothing(void **state)
 	FAIL_CALLS("keeper", processes);
 }
 
+static void test_keeper_rare_call_fails_loses_nothing(void **state)
+{
+	(void)state;
+	FAIL_CALLS("keeper", rare);
+}
+
 static void test_agent_socket_call_fails_loses_nothing(void **state)
 {
 	(void)state;
@@ -342,6 +354,12 @@ static void test_agent_process_call_fails_loses_nothing(void **state)
 {
 	(void)state;
 	FAIL_CALLS("agent", processes);
+}
+
+static void test_agent_rare_call_fails_loses_nothing(void **state)
+{
+	(void)state;
+	FAIL_CALLS("agent", rare);
 }
 
 /* ---- the driver's ---- */
@@ -387,11 +405,13 @@ static const struct th_test tests[] = {
 	NTH_TEST(test_keeper_file_call_fails_loses_nothing),
 	NTH_TEST(test_keeper_memory_call_fails_loses_nothing),
 	NTH_TEST(test_keeper_process_call_fails_loses_nothing),
+	NTH_TEST(test_keeper_rare_call_fails_loses_nothing),
 	NTH_TEST(test_agent_socket_call_fails_loses_nothing),
 	NTH_TEST(test_agent_event_call_fails_loses_nothing),
 	NTH_TEST(test_agent_file_call_fails_loses_nothing),
 	NTH_TEST(test_agent_memory_call_fails_loses_nothing),
 	NTH_TEST(test_agent_process_call_fails_loses_nothing),
+	NTH_TEST(test_agent_rare_call_fails_loses_nothing),
 	NTH_TEST(test_agent_driver_call_fails_unknown_loses_nothing),
 	NTH_TEST(test_agent_driver_call_fails_of_memory_loses_nothing),
 };

@@ -232,6 +232,11 @@ FORWARD(DIR *, NULL, fdopendir, (int fd), (fd))
 FORWARD(FILE *, NULL, fopen64, (const char *path, const char *mode),
 	(path, mode))
 FORWARD(int, -1, fflush, (FILE * file), (file))
+FORWARD(FILE *, NULL, fdopen, (int fd, const char *mode), (fd, mode))
+FORWARD(int, -1, getrlimit64, (__rlimit_resource_t what, struct rlimit64 *out),
+	(what, out))
+FORWARD(int, -1, setrlimit64,
+	(__rlimit_resource_t what, const struct rlimit64 *limit), (what, limit))
 FORWARD(int, -1, kill, (pid_t pid, int number), (pid, number))
 FORWARD(pid_t, -1, waitpid, (pid_t pid, int *status, int flags),
 	(pid, status, flags))
@@ -318,6 +323,10 @@ EXPORT long syscall(long number, ...)
 	if (number == SYS_pidfd_open && fails("pidfd_open"))
 		return -1;
 	if (number == SYS_memfd_create && fails("memfd_create"))
+		return -1;
+	if (number == SYS_close_range && fails("close_range"))
+		return -1;
+	if (number == SYS_pidfd_send_signal && fails("pidfd_send_signal"))
 		return -1;
 	return next(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
