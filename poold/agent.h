@@ -279,6 +279,8 @@ void pd_seat_heir_ready(struct pd_seat *seat);
 void pd_lifeline_ready(struct pd_lifeline *lifeline);
 /* Looks at one of the dead whose fence may have passed. */
 void pd_fence_turn(struct pd_agent *agent);
+/* A new client: no heir is awaited in it any more. */
+void pd_fence_attached(struct pd_agent *agent, pid_t pid);
 void pd_fence_reason(const struct pd_seat *seat, char *text_out, size_t room);
 void pd_lifelines_sweep(struct pd_agent *agent);
 

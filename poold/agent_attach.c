@@ -138,6 +138,7 @@ static enum ps_status admit(struct pd_agent *agent,
 		pd_seat_leave(&agent->seats[arrival->slot]);
 		return status;
 	}
+	pd_fence_attached(agent, arrival->peer.pid);
 	agent->counters.attached++;
 	return PS_OK;
 }

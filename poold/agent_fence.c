@@ -233,6 +233,19 @@ static void reclaim(struct pd_seat *seat, bool safe)
 	pd_seat_leave(seat);
 }
 
+/* It has GPU files of its own, as any other that attached; whether it has the
+ * dead one's too cannot be told. */
+void pd_fence_attached(struct pd_agent *agent, pid_t pid)
+{
+	for (uint32_t i = 0; i < agent->seat_count; i++) {
+		struct pd_seat *seat = &agent->seats[i];
+
+		if (pid > 0 && seat->is_dead && seat->heir.fd >= 0 &&
+		    seat->heir_pid == pid)
+			reclaim(seat, false);
+	}
+}
+
 /* Attached clients have GPU files of their own. NULL: no memory. */
 static pid_t *list_living(const struct pd_agent *agent, size_t *count_out)
 {
