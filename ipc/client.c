@@ -211,6 +211,11 @@ enum ps_status ip_client_attach(struct ip_client *client,
 	msg.body.attach = *attach;
 	add_pidfd(&msg);
 	status = say(client, &msg);
+	if (status == PS_SYSTEM && errno == EPERM && msg.fd_count > 0) {
+		/* It takes no descriptors, and needs none (SO_PASSRIGHTS). */
+		ip_message_done(&msg);
+		status = say(client, &msg);
+	}
 	attach->seq = client->seq;
 	ip_message_done(&msg);
 	if (status == PS_OK)

@@ -192,7 +192,7 @@ struct inbox {
 static void close_fds(struct inbox *in)
 {
 	for (unsigned int i = 0; i < in->fd_count; i++)
-		close(in->fds[i]);
+		ip_close(in->fds[i]);
 	in->fd_count = 0;
 }
 
@@ -206,7 +206,7 @@ static void take_fds(struct inbox *in, const struct cmsghdr *entry)
 		if (entry->cmsg_type == SCM_PIDFD) {
 			close(fd); /* not the peer's doing */
 		} else if (in->fd_count == IP_MESSAGE_FDS) {
-			close(fd);
+			ip_close(fd);
 			in->surplus++;
 		} else {
 			in->fds[in->fd_count++] = fd;

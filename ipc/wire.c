@@ -470,11 +470,27 @@ void ip_message_init(struct ip_message *msg, enum ip_type type, uint16_t minor)
 	msg->minor = minor;
 }
 
+/* Set before the first connection, then only read. */
+static void (*close_otherwise)(int fd);
+
+void ip_close_with(void (*close_fd)(int fd))
+{
+	close_otherwise = close_fd;
+}
+
+void ip_close(int fd)
+{
+	if (close_otherwise)
+		close_otherwise(fd);
+	else
+		close(fd);
+}
+
 void ip_message_done(struct ip_message *msg)
 {
 	for (unsigned int i = 0; i < msg->fd_count; i++) {
 		if (msg->fds[i] >= 0)
-			close(msg->fds[i]);
+			ip_close(msg->fds[i]);
 	}
 	msg->fd_count = 0;
 }

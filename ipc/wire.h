@@ -211,6 +211,10 @@ struct ip_message {
 
 /* An empty message. */
 void ip_message_init(struct ip_message *msg, enum ip_type type, uint16_t minor);
+/* Closes a descriptor that came from a peer: by close(), or by what the
+ * process said before it had any. */
+void ip_close(int fd);
+void ip_close_with(void (*close_fd)(int fd));
 /* Closes the descriptors that were not taken. */
 void ip_message_done(struct ip_message *msg);
 /* The caller's from now on. pre: index < fd_count. */

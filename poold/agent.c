@@ -6,6 +6,7 @@
 
 #include "base/arith.h"
 #include "base/status.h"
+#include "poold/closer.h"
 #include "device/device.h"
 #include "ipc/claim.h"
 #include "poold/log.h"
@@ -62,6 +63,14 @@ void pd_source_close(struct pd_agent *agent, struct pd_source *source)
 	pd_unwatch(agent, source);
 	if (source->fd >= 0)
 		close(source->fd);
+	source->fd = -1;
+}
+
+void pd_source_hang_up(struct pd_agent *agent, struct pd_source *source)
+{
+	pd_unwatch(agent, source);
+	if (source->fd >= 0)
+		pd_hang_up(source->fd);
 	source->fd = -1;
 }
 
@@ -444,6 +453,8 @@ static enum ps_status start(struct pd_agent *agent)
 	if (status != PS_OK)
 		return status;
 	status = make_core(agent);
+	if (status == PS_OK)
+		status = pd_closer_start();
 	if (status == PS_OK)
 		status = open_doors(agent);
 	if (status == PS_OK)

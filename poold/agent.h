@@ -214,6 +214,8 @@ enum ps_status pd_watch(struct pd_agent *agent, struct pd_source *source,
 void pd_unwatch(struct pd_agent *agent, struct pd_source *source);
 /* Unwatches and closes. */
 void pd_source_close(struct pd_agent *agent, struct pd_source *source);
+/* The same of a client's connection: it may hold what is long in closing. */
+void pd_source_hang_up(struct pd_agent *agent, struct pd_source *source);
 /* A visit has a deadline then; one that had has none any more. */
 void pd_schedule(struct pd_agent *agent, uint64_t at_ms);
 void pd_unschedule(struct pd_agent *agent);

@@ -9,6 +9,7 @@
 #include "poold/agent.h"
 
 #include "base/status.h"
+#include "poold/closer.h"
 #include "poold/log.h"
 
 #include <errno.h>
@@ -300,6 +301,7 @@ static enum ps_status make_events(struct arrival *arrival)
 				       "open files (LimitNOFILE, ulimit -n)");
 		return bs_fail_errno("making a socket for a client");
 	}
+	pd_closer_refuse(ends[0]);
 	arrival->daemon_end = ends[0];
 	arrival->client_end = ends[1];
 	return PS_OK;

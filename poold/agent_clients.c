@@ -9,6 +9,7 @@
 #include "poold/agent.h"
 
 #include "base/status.h"
+#include "poold/closer.h"
 #include "poold/log.h"
 
 #include <errno.h>
@@ -202,7 +203,7 @@ static void welcome_in(struct pd_agent *agent, int socket)
 
 	status = ip_conn_init(&conn, socket, IP_DAEMON, PS_PEER_ANY_USER, 0);
 	if (status != PS_OK) {
-		close(socket);
+		pd_hang_up(socket);
 		return;
 	}
 	status = check_visitor(agent, socket, &conn);
@@ -210,7 +211,7 @@ static void welcome_in(struct pd_agent *agent, int socket)
 		status = visit_new(agent, socket, &conn);
 	if (status != PS_OK) {
 		turn_away(agent, &conn, status, bs_fail_text());
-		close(socket);
+		pd_hang_up(socket);
 	}
 }
 
@@ -238,7 +239,7 @@ static bool refuse_with_spare(struct pd_agent *agent)
 				  "the daemon has no descriptor left for "
 				  "another client; raise its limit of open "
 				  "files (LimitNOFILE, ulimit -n)");
-		close(socket);
+		pd_hang_up(socket);
 	}
 	agent->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	return socket >= 0;
@@ -294,9 +295,13 @@ static void refill(struct pd_visit *visit)
 	if (more == 0)
 		return;
 	visit->tokens += more;
-	if (visit->tokens > tokens_max(agent))
+	/* What is left of a token counts the next time. */
+	visit->tokens_ms = agent->now_ms - passed +
+			   (uint64_t)more * 1000 / agent->limits.messages;
+	if (visit->tokens > tokens_max(agent)) {
 		visit->tokens = tokens_max(agent);
-	visit->tokens_ms = agent->now_ms;
+		visit->tokens_ms = agent->now_ms;
+	}
 }
 
 static void throttle(struct pd_visit *visit)
@@ -564,8 +569,8 @@ static void visit_end(struct pd_agent *agent, struct pd_visit *visit)
 		if (!seat->is_dead)
 			pd_core_away(agent->core, seat->slot, agent->now_ms);
 	}
-	pd_source_close(agent, &visit->requests.source);
-	pd_source_close(agent, &visit->events.source);
+	pd_source_hang_up(agent, &visit->requests.source);
+	pd_source_hang_up(agent, &visit->events.source);
 	visit->next = agent->buried;
 	agent->buried = visit;
 }

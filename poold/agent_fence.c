@@ -75,7 +75,7 @@ static void lifeline_cut(struct pd_lifeline *lifeline)
 		at = &(*at)->next;
 	*at = lifeline->next;
 	seat->lifeline_count--;
-	pd_source_close(seat->agent, &lifeline->source);
+	pd_source_hang_up(seat->agent, &lifeline->source);
 	lifeline->next = seat->agent->cut;
 	seat->agent->cut = lifeline;
 }

@@ -267,7 +267,7 @@ static enum ps_status find_pidfd(int socket, int offered, pid_t pid,
 		status = PS_OK;
 	}
 	if (offered >= 0)
-		close(offered);
+		ip_close(offered);
 	return status;
 }
 
@@ -308,7 +308,7 @@ enum ps_status pd_peer_identify(int socket, int offered,
 	if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &who, &size) != 0) {
 		status = bs_fail_errno("asking who is at socket %d", socket);
 		if (offered >= 0)
-			close(offered);
+			ip_close(offered);
 		return status;
 	}
 	status = find_pidfd(socket, offered, who.pid, &peer.pidfd);
