@@ -337,7 +337,7 @@ enum ps_status pd_journal_create(const struct pd_pool_record *pool,
 				 struct pd_journal **journal_out)
 {
 	uint64_t bytes = bytes_for(pool->segments, pool->clients);
-	struct pd_journal *journal;
+	struct pd_journal *journal = NULL;
 	enum ps_status status;
 	int fd = -1;
 
@@ -443,7 +443,7 @@ static void read_pool(const struct header *header,
 
 static enum ps_status open_journal(int fd, struct pd_journal **journal_out)
 {
-	struct pd_journal *journal;
+	struct pd_journal *journal = NULL;
 	struct header header;
 	enum ps_status status;
 	size_t bytes = 0;

@@ -345,7 +345,7 @@ static enum ps_status make_name(const char *path, struct sockaddr_un *name_out)
 enum ps_status pd_listen(const struct pd_options *options, int *fd_out)
 {
 	struct sockaddr_un name;
-	struct owners owners;
+	struct owners owners = { (uid_t)-1, (gid_t)-1 };
 	char folder[PATH_MAX];
 	enum ps_status status;
 	int lock = -1;

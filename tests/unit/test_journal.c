@@ -568,7 +568,7 @@ static void test_journal_is_allocated_at_once(void **state)
 }
 
 /* Asks for a journal while a limit is too low; says what came. */
-static enum ps_status create_under(int resource, rlim_t limit)
+static enum ps_status create_under(__rlimit_resource_t resource, rlim_t limit)
 {
 	const struct pd_pool_record pool = a_pool();
 	struct pd_journal *journal;
