@@ -211,6 +211,7 @@ static int time_left(const struct pd_agent *agent)
 		return 0;
 	add_deadline(&soonest, agent->soonest_ms);
 	add_deadline(&soonest, agent->core_at_ms);
+	add_deadline(&soonest, agent->look_at_ms);
 	add_deadline(&soonest, agent->keeper_at_ms);
 	add_deadline(&soonest, agent->listen_rests_until_ms);
 	if (soonest == UINT64_MAX)
@@ -226,6 +227,7 @@ static void tick(struct pd_agent *agent)
 		agent->core_at_ms = 0;
 		pd_core_tick(agent->core, agent->now_ms);
 	}
+	pd_fence_tick(agent);
 	pd_fence_turn(agent);
 	pd_asks_turn(agent);
 	pd_visits_sweep(agent);

@@ -145,6 +145,8 @@ struct pd_seat {
 	struct pd_source process; /* its fd is the holdings' */
 	struct pd_source heir;    /* its fd is ours */
 	pid_t heir_pid;
+	uint64_t look_at_ms;   /* an heir may cease to be one: look again */
+	uint64_t look_rest_ms; /* doubles; 0: not looked at yet */
 	struct pd_lifeline *lifelines;
 	unsigned int lifeline_count;
 	bool has_answered;
@@ -164,6 +166,7 @@ struct pd_agent {
 	struct pd_source gpu_event;
 	uint64_t listen_rests_until_ms; /* 0: it does not */
 	uint64_t core_at_ms;            /* of ops.arm; 0: none */
+	uint64_t look_at_ms;            /* the soonest of the seats'; 0: none */
 	uint64_t soonest_ms;            /* of the visits' deadlines; 0: none */
 	bool is_soonest_stale;
 	const char *gpu_files; /* for pd_heirs_find() */
@@ -281,6 +284,8 @@ void pd_seat_heir_ready(struct pd_seat *seat);
 void pd_lifeline_ready(struct pd_lifeline *lifeline);
 /* Looks at one of the dead whose fence may have passed. */
 void pd_fence_turn(struct pd_agent *agent);
+/* Has those looked at again whose time has come. */
+void pd_fence_tick(struct pd_agent *agent);
 /* A new client: no heir is awaited in it any more. */
 void pd_fence_attached(struct pd_agent *agent, pid_t pid);
 void pd_fence_reason(const struct pd_seat *seat, char *text_out, size_t room);

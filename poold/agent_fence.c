@@ -31,6 +31,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+/* Between two looks at a client whose heir lives. */
+#define LOOK_REST_MS 20
+#define LOOK_REST_MAX_MS 60000
+
 /* ------------------------------------------------------------------ */
 /* Seats                                                               */
 
@@ -282,10 +286,54 @@ static enum pd_heirs find_heirs(struct pd_seat *seat,
 	return heirs;
 }
 
+/*
+ * What looks like an heir may be about to execute a program, which takes its
+ * GPU files away, or may be nobody's: while a process executes or ends, the
+ * kernel does not say what it was. So its end is waited for, and the look is
+ * repeated, ever more seldom.
+ */
+static void look_again(struct pd_seat *seat)
+{
+	struct pd_agent *agent = seat->agent;
+
+	seat->look_rest_ms *= 2;
+	if (seat->look_rest_ms == 0)
+		seat->look_rest_ms = LOOK_REST_MS;
+	if (seat->look_rest_ms > LOOK_REST_MAX_MS)
+		seat->look_rest_ms = LOOK_REST_MAX_MS;
+	seat->look_at_ms = agent->now_ms + seat->look_rest_ms;
+	if (agent->look_at_ms == 0 || seat->look_at_ms < agent->look_at_ms)
+		agent->look_at_ms = seat->look_at_ms;
+}
+
+void pd_fence_tick(struct pd_agent *agent)
+{
+	uint64_t soonest = 0;
+
+	if (agent->look_at_ms == 0 || agent->look_at_ms > agent->now_ms)
+		return;
+	for (uint32_t i = 0; i < agent->seat_count; i++) {
+		struct pd_seat *seat = &agent->seats[i];
+
+		if (seat->heir.fd < 0)
+			continue;
+		if (seat->look_at_ms <= agent->now_ms) {
+			pd_source_close(agent, &seat->heir);
+			queue_look(seat);
+		} else if (soonest == 0 || seat->look_at_ms < soonest) {
+			soonest = seat->look_at_ms;
+		}
+	}
+	agent->look_at_ms = soonest;
+}
+
 static void await_heir(struct pd_seat *seat)
 {
-	pd_log(PD_NOTICE, "client slot %u is dead, its heir lives pid %d",
-	       seat->slot, (int)seat->heir_pid);
+	if (seat->look_rest_ms == 0)
+		pd_log(PD_NOTICE,
+		       "client slot %u is dead, its heir lives pid %d",
+		       seat->slot, (int)seat->heir_pid);
+	look_again(seat);
 	if (pd_watch(seat->agent, &seat->heir, EPOLLIN) == PS_OK)
 		return;
 	pd_source_close(seat->agent, &seat->heir);

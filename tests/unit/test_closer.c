@@ -8,8 +8,10 @@
 #include "poold/closer.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -97,6 +99,8 @@ static void test_closer_hanging_up_is_seen_at_once(void **state)
 	entry.fd = pair[1];
 	assert_int_equal(poll(&entry, 1, 0), 1);
 	assert_true(entry.revents & POLLHUP);
+	while (fcntl(pair[0], F_GETFD) >= 0)
+		sched_yield();
 	close(pair[1]);
 }
 
