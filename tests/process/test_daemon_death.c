@@ -209,13 +209,22 @@ static void close_sockets(void)
 			close(fd);
 }
 
-/* Tells the pid of a child that has all that a fork copies. */
+static void execute_another(int signal)
+{
+	(void)signal;
+	execl("/bin/sleep", "sleep", "1000", (char *)NULL);
+	_exit(127);
+}
+
+/* Tells the pid of a child that has all that a fork copies, until it is told
+ * by SIGUSR1 to execute another program. */
 static void fork_and_wait(int link, bool with_sockets)
 {
 	const struct th_gpu *gpu = scribble();
 	pid_t child = fork();
 
 	if (child == 0) {
+		signal(SIGUSR1, execute_another);
 		if (!with_sockets)
 			close_sockets();
 		if (gpu->driver->simulated)
@@ -352,6 +361,21 @@ static void test_client_with_a_child_without_sockets_is_fenced(void **state)
 	(void)state;
 	child = orphan(&stage, secretly_forking_victim);
 	assert_stays_quarantined();
+	th_kill(child);
+	stage_close(&stage);
+}
+
+/* What it executes has no GPU files, and lives on. */
+static void test_client_whose_child_executes_another_is_reclaimed(void **state)
+{
+	struct stage stage;
+	pid_t child;
+
+	(void)state;
+	child = orphan(&stage, secretly_forking_victim);
+	assert_stays_quarantined();
+	kill(child, SIGUSR1);
+	th_daemon_wait_quarantined(0);
 	th_kill(child);
 	stage_close(&stage);
 }
@@ -521,6 +545,7 @@ static const struct th_test tests[] = {
 		test_client_that_writes_after_its_sockets_closed_is_fenced),
 	TH_DAEMON_TEST(test_client_with_a_forked_child_is_fenced_by_its_end),
 	TH_DAEMON_TEST(test_client_with_a_child_without_sockets_is_fenced),
+	TH_DAEMON_TEST(test_client_whose_child_executes_another_is_reclaimed),
 	TH_DAEMON_TEST(test_client_with_a_child_is_fenced_by_the_next_agent),
 	TH_DAEMON_TEST(test_client_killed_under_mps_has_its_memory_remade),
 	TH_DAEMON_TEST(test_client_killed_while_stopped_gives_its_bytes_back),
