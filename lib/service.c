@@ -139,6 +139,7 @@ static bool told(struct service *service, const uint32_t *list, uint32_t count,
 	struct lb_lease *lease = service->lease;
 	bool owed = false;
 
+	lb_turn_take(lease->pool);
 	bs_lock_take(&lease->pool->lock);
 	if (generation != lease->generation)
 		status = PS_PEER_GONE;
@@ -151,6 +152,7 @@ static bool told(struct service *service, const uint32_t *list, uint32_t count,
 		owed = owed || status != PS_OK;
 	}
 	bs_lock_drop(&lease->pool->lock);
+	lb_turn_give(lease->pool);
 	return owed;
 }
 
