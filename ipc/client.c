@@ -271,8 +271,8 @@ static void take_fds(struct ip_message *msg, const struct ip_list *grant,
 	}
 }
 
-static enum ps_status say_take(struct ip_client *client,
-			       const struct ip_take *take)
+enum ps_status ip_client_take_say(struct ip_client *client,
+				  const struct ip_take *take)
 {
 	struct ip_message msg;
 	enum ps_status status;
@@ -289,7 +289,7 @@ enum ps_status ip_client_take(struct ip_client *client,
 			      const struct ip_take *take,
 			      struct ip_list *grant_out, int *fds_out)
 {
-	enum ps_status status = take ? say_take(client, take) : PS_OK;
+	enum ps_status status = take ? ip_client_take_say(client, take) : PS_OK;
 	struct ip_message msg;
 
 	if (status == PS_OK)

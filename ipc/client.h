@@ -42,6 +42,10 @@ enum ps_status ip_client_held(struct ip_client *client,
  * then). Waits as much longer as the daemon may, by @take. @fds_out:
  * IP_LIST_MAX places, -1 for parked ones; the caller's. Denials come back with
  * their status and text. */
+/* The first half of it alone: the answer comes by ip_client_take() with NULL,
+ * and there is a moment for something else meanwhile. */
+enum ps_status ip_client_take_say(struct ip_client *client,
+				  const struct ip_take *take);
 enum ps_status ip_client_take(struct ip_client *client,
 			      const struct ip_take *take,
 			      struct ip_list *grant_out, int *fds_out);

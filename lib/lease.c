@@ -385,21 +385,31 @@ static enum ps_status accept_grant(struct lb_lease *lease,
 	return status;
 }
 
+/* The service thread is to look for what can be parked again; it is woken
+ * while the daemon is at work. */
+static void will_grow(struct lb_lease *lease)
+{
+	if (!atomic_exchange(&lease->is_growing, true))
+		lb_service_wake(lease);
+}
+
 static enum ps_status take_once(struct lb_lease *lease, void *arg)
 {
 	struct taking *taking = arg;
 	const struct ip_take take = { .count = taking->left,
 				      .wait_ms = taking->wait_ms };
-	const struct ip_take *first = &take;
 	int fds[IP_LIST_MAX];
 	struct ip_list grant;
 	enum ps_status status;
 
+	status = ip_client_take_say(&lease->client, &take);
+	if (status != PS_OK)
+		return status;
+	will_grow(lease);
 	do {
-		status = ip_client_take(&lease->client, first, &grant, fds);
+		status = ip_client_take(&lease->client, NULL, &grant, fds);
 		if (status == PS_OK)
 			status = accept_grant(lease, &grant, fds, taking);
-		first = NULL;
 	} while (status == PS_OK && (grant.flags & IP_LIST_MORE) != 0);
 	if (status == PS_OK && taking->left > 0)
 		return bs_fail(PS_PROTOCOL,
@@ -545,8 +555,6 @@ enum ps_status lb_lease_take(struct ps_pool *pool, uint32_t wanted,
 	bs_lock_take(&lease->requests);
 	status = take_missing(pool, wanted, stream, late);
 	bs_lock_drop(&lease->requests);
-	if (status == PS_OK && !atomic_exchange(&lease->is_growing, true))
-		lb_service_wake(lease);
 	return status;
 }
 
