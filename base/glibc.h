@@ -33,22 +33,27 @@
 
 /* A sanitizer brings its own of these, without versions. */
 #if !defined(BS_SANITIZED) && defined(__x86_64__) && defined(__GLIBC__)
-#define BS_OLD(name) __asm__(".symver " #name "," #name "@GLIBC_2.2.5");
+#define BS_OLD_OF(name, version)                                               \
+	__asm__(".symver " #name "," #name "@GLIBC_" version);
+#define BS_OLD(name) BS_OLD_OF(name, "2.2.5")
 BS_OLD(dladdr)
 BS_OLD(dlclose)
 BS_OLD(dlerror)
 BS_OLD(dlopen)
 BS_OLD(dlsym)
+BS_OLD_OF(pthread_condattr_setclock, "2.3.3")
 BS_OLD(pthread_create)
 BS_OLD(pthread_detach)
 BS_OLD(pthread_getspecific)
 BS_OLD(pthread_join)
 BS_OLD(pthread_key_create)
 BS_OLD(pthread_key_delete)
+BS_OLD(pthread_mutex_trylock)
 BS_OLD(pthread_once)
 BS_OLD(pthread_setspecific)
 BS_OLD(pthread_sigmask)
 #undef BS_OLD
+#undef BS_OLD_OF
 #endif
 
 #endif /* BASE_GLIBC_H */

@@ -7,6 +7,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -389,17 +390,17 @@ static enum ps_status read_whole(int fd, char *text, size_t bytes)
 /* Nothing but a file is read: it cannot make us wait. */
 static enum ps_status check_file(int fd, size_t bytes)
 {
-	struct stat info = { 0 };
+	struct statx info = { 0 };
 
-	if (fstat(fd, &info) == 0 && S_ISREG(info.st_mode) &&
-	    info.st_size == (off_t)bytes)
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_TYPE | STATX_SIZE, &info) == 0 &&
+	    S_ISREG(info.stx_mode) && info.stx_size == bytes)
 		return PS_OK;
 	return bs_fail(PS_PROTOCOL,
 		       "ANSWER: the descriptor is %s of %" PRIu64
 		       " bytes, must "
 		       "be a file of %zu",
-		       S_ISREG(info.st_mode) ? "a file" : "no file, but one",
-		       (uint64_t)info.st_size, bytes);
+		       S_ISREG(info.stx_mode) ? "a file" : "no file, but one",
+		       (uint64_t)info.stx_size, bytes);
 }
 
 static enum ps_status read_answer(int fd, size_t bytes, char **text_out)
