@@ -36,8 +36,8 @@ static enum ps_status try_sizes(struct ps_pool *pool,
 {
 	enum ps_status status = PS_WINDOW_TAKEN;
 
-	for (uint32_t n = LB_WINDOW_POOLS; n > 0; n /= 2) {
-		pool->window = lb_window_bytes(lb_pool_bytes(pool), n);
+	for (uint32_t n = IP_WINDOW_POOLS; n > 0; n /= 2) {
+		pool->window = ip_window_bytes(lb_pool_bytes(pool), n);
 		pool->slots =
 			(uint32_t)(pool->window / pool->layout.segment_size);
 		status = try(pool);

@@ -68,7 +68,7 @@ enum ps_status lb_pool_shape(struct ps_pool *pool,
 	if (window == 0)
 		window = layout->mode == PS_SHARE_LEGACY_IPC
 				 ? bytes
-				 : lb_window_bytes(bytes, LB_WINDOW_POOLS);
+				 : ip_window_bytes(bytes, IP_WINDOW_POOLS);
 	free(pool->segments);
 	free(pool->slot);
 	pool->layout = *layout;

@@ -41,12 +41,6 @@
 
 #define LB_POOL_MAGIC 0x506f4f4cu /* "PoOL" */
 
-/* The window has addresses for the pool and seven aliases of all of it. */
-#define LB_WINDOW_POOLS 8u
-
-/* A smaller window is not put where it is wanted (dv_window_reserve()). */
-#define LB_WINDOW_MIN (UINT64_C(32) << 20)
-
 /* Descriptors that a pool leaves to the program, which wants files too. */
 #define LB_FDS_LEFT 192u
 
@@ -134,20 +128,13 @@ struct ps_pool {
 	enum ps_status unmap_status; /* of the last trim or clear */
 };
 
-static inline uint64_t lb_window_bytes(uint64_t pool_bytes, uint32_t pools)
-{
-	uint64_t bytes = pool_bytes * pools;
-
-	return bytes < LB_WINDOW_MIN ? LB_WINDOW_MIN : bytes;
-}
-
 /* ---- opening and closing (pool.c) ---- */
 
 /* A pool without shape; takes the device over, also when it fails. */
 enum ps_status lb_pool_new(struct dv_device *device, struct ps_pool **pool_out);
 /*
  * Books for this layout, instead of those that it had. @window: bytes; 0:
- * LB_WINDOW_POOLS times the pool, or the pool alone for a legacy one. No
+ * IP_WINDOW_POOLS times the pool, or the pool alone for a legacy one. No
  * memory and no allocator yet.
  */
 enum ps_status lb_pool_shape(struct ps_pool *pool,
