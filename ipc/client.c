@@ -37,22 +37,14 @@ static enum ps_status refused(struct ip_client *client,
 		       refuse->text);
 }
 
-/* The daemon may have refused before it read what we had to say. */
 static enum ps_status find_reason(struct ip_client *client)
 {
-	struct ip_conn brief = client->conn;
-	char text[IP_TEXT_MAX + 1];
 	enum ps_status status = PS_PEER_GONE;
 	struct ip_message msg;
 
-	snprintf(text, sizeof(text), "%s", bs_fail_text());
-	brief.timeout_ms = 0;
-	if (ip_conn_receive(&brief, &msg) != PS_OK)
-		return bs_fail(status, "%s", text);
-	if (msg.type == IP_REFUSE)
-		status = refused(client, &msg.body.refuse);
-	else
-		bs_fail(status, "%s", text);
+	if (!ip_conn_find_refusal(&client->conn, &msg))
+		return status;
+	status = refused(client, &msg.body.refuse);
 	ip_message_done(&msg);
 	return status;
 }

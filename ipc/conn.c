@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -421,6 +422,26 @@ enum ps_status ip_conn_try_receive(struct ip_conn *conn,
 		return take_message(conn, &in, msg_out);
 	close_fds(&in);
 	return status;
+}
+
+bool ip_conn_find_refusal(const struct ip_conn *conn,
+			  struct ip_message *msg_out)
+{
+	struct ip_conn brief = *conn;
+	char text[IP_TEXT_MAX + 1];
+	struct ip_message msg;
+
+	snprintf(text, sizeof(text), "%s", bs_fail_text());
+	brief.timeout_ms = 0;
+	if (ip_conn_receive(&brief, &msg) == PS_OK) {
+		if (msg.type == IP_REFUSE) {
+			*msg_out = msg;
+			return true;
+		}
+		ip_message_done(&msg);
+	}
+	bs_fail(PS_PEER_GONE, "%s", text);
+	return false;
 }
 
 /* ------------------------------------------------------------------ */

@@ -70,6 +70,14 @@ enum ps_status ip_conn_try_send(struct ip_conn *conn,
 enum ps_status ip_conn_try_receive(struct ip_conn *conn,
 				   struct ip_message *msg_out);
 
+/*
+ * After sending has failed: the peer may have refused before it read what we
+ * had to say. True: *msg_out is its REFUSE; ip_message_done() it. Does not
+ * wait; false keeps the text of the failure.
+ */
+bool ip_conn_find_refusal(const struct ip_conn *conn,
+			  struct ip_message *msg_out);
+
 /* How many more descriptors this process may open now (RLIMIT_NOFILE less
  * what is open), and the limit itself. */
 enum ps_status ip_fd_room(uint64_t *room_out, uint64_t *limit_out);

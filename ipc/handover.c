@@ -61,22 +61,14 @@ enum ps_status ip_refuse_send(struct ip_conn *conn, enum ps_status status)
 /* ------------------------------------------------------------------ */
 /* Turns                                                               */
 
-/* The peer may have refused before it read what we had to say. */
 static enum ps_status find_reason(struct ip_conn *conn)
 {
-	struct ip_conn brief = *conn;
-	char text[IP_TEXT_MAX + 1];
 	enum ps_status status = PS_PEER_GONE;
 	struct ip_message msg;
 
-	snprintf(text, sizeof(text), "%s", bs_fail_text());
-	brief.timeout_ms = 0;
-	if (ip_conn_receive(&brief, &msg) != PS_OK)
-		return bs_fail(status, "%s", text);
-	if (msg.type == IP_REFUSE)
-		status = peer_refused(conn, &msg.body.refuse);
-	else
-		bs_fail(status, "%s", text);
+	if (!ip_conn_find_refusal(conn, &msg))
+		return status;
+	status = peer_refused(conn, &msg.body.refuse);
 	ip_message_done(&msg);
 	return status;
 }
