@@ -23,6 +23,7 @@
 #include <assert.h>
 #include <inttypes.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <time.h>
@@ -34,6 +35,9 @@
 /* How long one try watches for the memory to become free, and how often. */
 #define WATCH_NS UINT64_C(50000000)
 #define LOOK_NS 1000000
+
+/* Of waking the loop. */
+#define WAKE_TRIES 100
 
 #define SECOND_NS UINT64_C(1000000000)
 
@@ -80,12 +84,24 @@ static uint32_t list_take(struct pd_gpu *gpu, struct pd_gpu_list *list)
 
 /* ---- reporting ---- */
 
+/*
+ * It counts to the number of segments at most, so it is never full. A write
+ * that fails is made again: without it the loop would never look. When none
+ * gets through, the keeper starts another agent.
+ */
+static void wake_loop(const struct pd_gpu *gpu)
+{
+	const uint64_t one = 1;
+
+	for (int i = 0; i < WAKE_TRIES; i++)
+		if (write(gpu->event, &one, sizeof(one)) == sizeof(one))
+			return;
+	abort();
+}
+
 /* The text of a failure is the calling thread's last. */
 static void report(struct pd_gpu *gpu, uint32_t n, enum ps_status status)
 {
-	const uint64_t one = 1;
-	ssize_t written;
-
 	gpu->segment[n].status = status;
 	gpu->segment[n].text[0] = '\0';
 	if (status != PS_OK)
@@ -93,10 +109,7 @@ static void report(struct pd_gpu *gpu, uint32_t n, enum ps_status status)
 			sizeof(gpu->segment[n].text) - 1);
 	bs_lock_take(&gpu->lock);
 	list_add(gpu, &gpu->done, n);
-	/* It counts to the number of segments at most, so it is never full. */
-	written = write(gpu->event, &one, sizeof(one));
-	assert(written == sizeof(one));
-	(void)written;
+	wake_loop(gpu);
 	bs_lock_drop(&gpu->lock);
 }
 
