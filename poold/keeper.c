@@ -69,6 +69,7 @@ struct keeper {
 	int link;  /* -1 too when it has closed its end */
 	int pidfd; /* -1 too when the kernel had none to give */
 	bool is_ready;
+	bool is_condemned; /* killed: it is heard again when it is gone */
 	bool is_finished; /* it ends on purpose ... */
 	int finish;       /* ... with this status */
 
@@ -108,13 +109,16 @@ static void close_fd(int *fd)
 	*fd = -1;
 }
 
-/* What it holds is safe with us; its end shows at its pidfd. */
+/*
+ * What it holds is safe with us; its end shows at its pidfd. The link stays
+ * until then: it may have welcomed a client of which we have not heard yet.
+ */
 static void kill_agent(struct keeper *keeper)
 {
-	if (keeper->pidfd >= 0)
-		syscall(SYS_pidfd_send_signal, keeper->pidfd, SIGKILL, NULL,
-			0u);
-	close_fd(&keeper->link);
+	keeper->is_condemned = true;
+	if (keeper->pidfd < 0 ||
+	    syscall(SYS_pidfd_send_signal, keeper->pidfd, SIGKILL, NULL, 0u))
+		close_fd(&keeper->link);
 }
 
 /* Everything but the socket: a lost GPU's descriptors block its reset, and
@@ -176,9 +180,12 @@ static void start_agent(struct keeper *keeper)
 		return;
 	}
 	keeper->is_ready = false;
+	keeper->is_condemned = false;
 	status = ip_conn_init(&keeper->conn, keeper->link, IP_HALF, 0,
 			      HAND_OVER_MS);
-	if (status == PS_OK)
+	if (status != PS_OK)
+		close_fd(&keeper->link); /* nothing is heard without it */
+	else
 		status = pd_hand_over(&keeper->conn, &keeper->holdings);
 	if (status == PS_OK) {
 		tell_requests(keeper);
@@ -338,11 +345,11 @@ static void on_link(struct keeper *keeper)
 /* ------------------------------------------------------------------ */
 /* The agent's end                                                     */
 
-/* What it sent before it died counts. */
+/* What it sent before it died counts, but for one who has given up. */
 static void hear_the_rest(struct keeper *keeper)
 {
 	keeper->conn.timeout_ms = 0;
-	while (keeper->link >= 0 && hear(keeper) == PS_OK)
+	while (!keeper->is_over && keeper->link >= 0 && hear(keeper) == PS_OK)
 		;
 	close_fd(&keeper->link);
 }
@@ -571,7 +578,7 @@ static void live_on(struct keeper *keeper)
 {
 	struct pollfd entries[] = {
 		{ keeper->signals, POLLIN, 0 },
-		{ keeper->link, POLLIN, 0 },
+		{ keeper->is_condemned ? -1 : keeper->link, POLLIN, 0 },
 		{ keeper->pidfd, POLLIN, 0 },
 	};
 	bool had_agent = has_agent(keeper);
