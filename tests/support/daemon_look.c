@@ -14,6 +14,7 @@
 #define REST_MS 2
 /* The daemon closes the connection of who asked a moment later. */
 #define FD_LOOKS 5
+#define FDS_PRINTED 256
 
 void th_rest_ms(unsigned int ms)
 {
@@ -105,6 +106,30 @@ long th_fds_of(pid_t pid)
 	}
 	closedir(dir);
 	return count;
+}
+
+static void print_fds(const char *half, int64_t pid)
+{
+	char folder[64], path[96], target[512];
+	ssize_t length;
+
+	snprintf(folder, sizeof(folder), "/proc/%d/fd", (int)pid);
+	for (int fd = 0; fd < FDS_PRINTED; fd++) {
+		snprintf(path, sizeof(path), "%s/%d", folder, fd);
+		length = readlink(path, target, sizeof(target) - 1);
+		if (length > 0)
+			print_message("%s fd %d %.*s\n", half, fd,
+				      (int)length, target);
+	}
+}
+
+static void print_halves_fds(void)
+{
+	json_t *all = th_daemon_status();
+
+	print_fds("keeper", th_json_number(all, "keeper_pid"));
+	print_fds("agent", th_json_number(all, "agent_pid"));
+	json_decref(all);
 }
 
 /* The fewest of several looks. */
@@ -283,6 +308,7 @@ static void await_sums(const struct th_daemon_sums *before,
 	} while (th_now_ns() < end);
 	print_sums("before", before);
 	print_sums("now", &now);
+	print_halves_fds();
 	fail_msg("bytes or descriptors are lost");
 }
 
