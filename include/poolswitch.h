@@ -778,8 +778,8 @@ ps_mem_usable_size(struct ps_pool *pool, const void *ptr, size_t *size_out);
  *            holds; fragmentation may keep the last of them from one block
  * @total_out: receives the bytes of the inserted ranges, aliases counted once
  *
- * Of an attached pool: the limit that the daemon set, and what live blocks
- * leave of it. Other clients may have part of that now.
+ * Of an attached pool: the limit that the daemon set, and what live blocks and
+ * memory outside leave of it. Other clients may have part of that now.
  *
  * Return: PS_OK; PS_FORKED.
  */
@@ -820,6 +820,9 @@ struct ps_mem_stats {
 		uint64_t live_blocks; /* live blocks of such a size */
 		uint64_t live;        /* their bytes */
 	} classes[PS_SIZE_CLASSES];   /* by size, an entry a power of two */
+	uint64_t outside;             /* bytes taken by ps_mem_take_outside() */
+	uint64_t passed;              /* bytes noted by ps_mem_note_passed() */
+	uint64_t opened; /* bytes of other processes mapped by tickets */
 };
 
 /**
@@ -877,6 +880,164 @@ ps_mem_set_free_mode(struct ps_pool *pool, enum ps_free_mode mode);
  * does not hold; PS_FORKED.
  */
 PS_API PS_MUST_CHECK enum ps_status ps_mem_check(struct ps_pool *pool);
+
+/* ------------------------------------------------------------------ */
+/* Living with the driver's own memory                                 */
+
+/**
+ * ps_mem_take_outside() - count memory that the pool cannot hold
+ * @pool: an attached pool; NULL: the default pool
+ * @bytes: that the caller is about to take from the driver: managed memory,
+ *         arrays, graphs' memory, memory objects of its own
+ *
+ * The daemon has the whole GPU, so it frees as many segments as it takes for
+ * @bytes and all that was taken before, within this process's limit: they
+ * count as leased until ps_mem_give_outside(). Asks the driver nothing.
+ *
+ * Return: PS_OK: there is room now. PS_OUT_OF_MEMORY, and what ps_attach()
+ * says of a daemon that refuses or is gone; PS_UNSUPPORTED for a pool that was
+ * not attached, PS_INVALID_ARGUMENT, PS_DEVICE_LOST, PS_FORKED.
+ */
+PS_API PS_MUST_CHECK enum ps_status ps_mem_take_outside(struct ps_pool *pool,
+							uint64_t bytes);
+
+/**
+ * ps_mem_give_outside() - the driver has that memory back
+ * @pool: as for ps_mem_take_outside()
+ * @bytes: at most what was taken and not given
+ *
+ * Whole segments that this leaves unused go back to the daemon, at once or
+ * when the process is idle.
+ *
+ * Return: PS_OK; PS_INVALID_ARGUMENT for more than was taken; PS_FORKED.
+ */
+PS_API enum ps_status ps_mem_give_outside(struct ps_pool *pool, uint64_t bytes);
+
+/**
+ * ps_mem_note_passed() - count memory that went to the driver for no room here
+ * @pool: as for ps_mem_take_outside()
+ * @bytes: more, or less where negative
+ *
+ * For `poolswitch status` only; takes no room.
+ *
+ * Return: PS_OK; PS_UNSUPPORTED; PS_FORKED.
+ */
+PS_API enum ps_status ps_mem_note_passed(struct ps_pool *pool, int64_t bytes);
+
+/**
+ * ps_mem_hold_fences() - record no fence behind all streams for a while
+ * @pool: the pool; NULL: the default pool
+ * @hold: true: from now on; false: one hold less. They are counted.
+ *
+ * For who knows that a stream captures which this library cannot see: a fence
+ * behind all streams would invalidate the capture. Blocks freed by
+ * ps_mem_free() wait meanwhile. Returns only when no such fence is being
+ * recorded.
+ *
+ * Return: PS_OK; PS_INVALID_ARGUMENT for a release without a hold; PS_FORKED.
+ */
+PS_API enum ps_status ps_mem_hold_fences(struct ps_pool *pool, bool hold);
+
+/**
+ * ps_mem_is_inside() - whether an address is one of the pool's
+ * @pool: the pool; NULL: the default pool
+ * @ptr: any address
+ *
+ * Costs a few loads.
+ *
+ * Return: true for every address that this pool gives out, in a forked child
+ * too; it says nothing of a live block being there.
+ */
+PS_API bool ps_mem_is_inside(const struct ps_pool *pool, const void *ptr);
+
+/**
+ * ps_mem_export_segment() - a descriptor of the segment at an address
+ * @pool: an attached pool; NULL: the default pool
+ * @ptr: in memory that is mapped here
+ * @fd_out: receives a descriptor, close-on-exec, the caller's, as
+ *          cuMemExportToShareableHandle() gives one of memory that the process
+ *          created itself
+ *
+ * Whoever gets it can map all of the segment for good. So the daemon destroys
+ * this segment and creates another before anybody else gets it.
+ *
+ * Return: PS_OK; PS_NOT_OURS; PS_UNSUPPORTED for a pool that was not attached;
+ * PS_FD_LIMIT; PS_NO_DAEMON; PS_REFUSED; PS_DEVICE_LOST; PS_FORKED.
+ */
+PS_API PS_MUST_CHECK enum ps_status
+ps_mem_export_segment(struct ps_pool *pool, const void *ptr, int *fd_out);
+
+/**
+ * ps_pool_allow_peer() - let another GPU of this process use the pool's memory
+ * @pool: the pool; NULL: the default pool
+ * @ordinal: CUDA's number of that GPU in this process
+ *
+ * As cuCtxEnablePeerAccess() does for other memory: for all that is mapped
+ * now and later.
+ *
+ * Return: PS_OK; PS_INVALID_ARGUMENT; PS_UNSUPPORTED when the two cannot;
+ * PS_DRIVER; PS_FORKED.
+ */
+PS_API PS_MUST_CHECK enum ps_status ps_pool_allow_peer(struct ps_pool *pool,
+						       int ordinal);
+
+/** struct ps_ticket - permission to open some memory of another process */
+struct ps_ticket {
+	unsigned char bytes[64]; /* plain data; may be sent and stored */
+};
+
+/**
+ * ps_ticket_issue() - name memory for another process of the same pool
+ * @pool: an attached pool; NULL: the default pool
+ * @ptr: the start of a live block: the ticket is for the block; or where a
+ *       segment is mapped: for the segment, and for blocks that begin in it,
+ *       to their end. An address inside a block otherwise: for the block.
+ * @ticket_out: receives it
+ *
+ * Of the same user only. It is good until the memory is given back to the
+ * daemon, and whoever has it open keeps the memory, also when this process
+ * ends. That the block is not freed meanwhile is the caller's business, as
+ * with CUDA IPC.
+ *
+ * Return: PS_OK; PS_NOT_OURS; PS_UNSUPPORTED for a pool that was not
+ * attached, or for a block whose segments are scattered too widely for a
+ * ticket; PS_NO_DAEMON; PS_REFUSED; PS_DEVICE_LOST; PS_FORKED.
+ */
+PS_API PS_MUST_CHECK enum ps_status
+ps_ticket_issue(struct ps_pool *pool, const void *ptr,
+		struct ps_ticket *ticket_out);
+
+/**
+ * ps_ticket_open() - map what a ticket names
+ * @pool: attached to the same daemon; NULL: the default pool
+ * @ticket: as issued
+ * @ptr_out: receives the address here; ps_ticket_close() it
+ *
+ * Opened twice it is mapped once, at the same address, and must be closed
+ * twice.
+ *
+ * Return: PS_OK; PS_REFUSED: a ticket that nobody issued, of another pool,
+ * user or owner that is gone, or older than the memory's last lease;
+ * PS_NOT_OURS: issued by this process itself; PS_UNSUPPORTED;
+ * PS_OUT_OF_MEMORY: no addresses are left; PS_NO_DAEMON; PS_FD_LIMIT;
+ * PS_DRIVER; PS_DEVICE_LOST; PS_FORKED.
+ */
+PS_API PS_MUST_CHECK enum ps_status
+ps_ticket_open(struct ps_pool *pool, const struct ps_ticket *ticket,
+	       void **ptr_out);
+
+/**
+ * ps_ticket_close() - what was opened is not used any more
+ * @pool: as for ps_ticket_open()
+ * @ptr: what that gave
+ *
+ * The last one waits for the work of this process and unmaps.
+ *
+ * Return: PS_OK; PS_NOT_OURS; PS_AGAIN while a stream captures; PS_DRIVER;
+ * PS_DEVICE_LOST; PS_FORKED.
+ */
+PS_API PS_MUST_CHECK enum ps_status ps_ticket_close(struct ps_pool *pool,
+						    void *ptr);
 
 /**
  * ps_mem_write() - copy from the host into the pool and wait for it

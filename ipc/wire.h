@@ -56,6 +56,9 @@ enum ip_type {
 	IP_NEED = 19,
 	IP_LEAVE = 20,
 	IP_ASK = 21,
+	IP_ISSUE = 22,
+	IP_OPEN = 23,
+	IP_CLOSE = 24,
 	IP_WELCOME = 32,
 	IP_HELD = 33,
 	IP_GRANT = 34,
@@ -63,6 +66,8 @@ enum ip_type {
 	IP_PART = 36,
 	IP_DENY = 37,
 	IP_ANSWER = 38,
+	IP_TICKET = 39,
+	IP_OPENED = 40,
 	IP_RECALL = 48,
 	IP_POLL = 49,
 	IP_LOST = 50,
@@ -192,13 +197,16 @@ struct ip_message {
 		struct ip_attach attach;
 		struct ip_welcome welcome;
 		struct ip_take take;
-		struct ip_list list; /* GRANT, HELD, GIVE, RECALLED */
+		struct ip_list list; /* GRANT, HELD, GIVE, RECALLED, CLOSE */
 		struct ip_need need;
 		struct ip_part part;
 		struct ip_number number; /* LEAVE, DID, POLL, LOST */
 		struct ip_deny deny;
 		struct ip_ask ask;
 		struct ip_answer answer;
+		struct ip_issue issue;
+		struct ip_ticket ticket; /* TICKET, OPEN */
+		struct ip_opened opened;
 		struct ip_recall recall;
 		struct ip_polled polled;
 		struct ip_begin begin;

@@ -17,6 +17,9 @@
  *	TAKE                            GRANT, more than one when IP_LIST_MORE
  *	GIVE                            DID
  *	NEED                            PART
+ *	ISSUE                           TICKET
+ *	OPEN                            OPENED, more when IP_LIST_MORE
+ *	CLOSE                           DID
  *	LEAVE                           DID
  *	ASK (no ATTACH before)          ANSWER
  *
@@ -30,9 +33,11 @@
 
 #include "include/poolswitch.h"
 
-/* Daemon messages exist from minor 1 on. Minor 2 appended ATTACH's contexts. */
+/* Daemon messages exist from minor 1 on. Minor 2 appended ATTACH's contexts;
+ * minor 3 NEED's flags, and brought room outside, exports and tickets. */
 #define IP_MINOR_DAEMON 1u
 #define IP_MINOR_CONTEXTS 2u
+#define IP_MINOR_OUTSIDE 3u
 
 #define IP_TOKEN_BYTES 16u
 #define IP_NAME_BYTES 64u /* a client's name, filled up with zeros */
@@ -81,6 +86,9 @@ struct ip_welcome {
 enum ip_take_flags {
 	/* Rather fewer than none: what there is now, without waiting. */
 	IP_TAKE_SOME = 1u << 0,
+	/* Minor 3: not the segments but their room: they are destroyed, and
+	 * the client takes as many bytes from the driver. All or none. */
+	IP_TAKE_OUTSIDE = 1u << 1,
 };
 
 /* Client: wants computation segments, neighbours where possible. */
@@ -96,11 +104,19 @@ struct ip_take {
 enum ip_list_flags {
 	IP_LIST_MORE = 1u << 0,   /* another message of this answer follows */
 	IP_LIST_PARKED = 1u << 1, /* GIVE: the segments stay mapped */
+	/* GRANT, minor 3: the answer to IP_TAKE_OUTSIDE; no descriptors. */
+	IP_LIST_OUTSIDE = 1u << 2,
 };
 
 /* In a list of HELD or GRANT: the client has it mapped (parked until now), so
  * no descriptor travels. */
 #define IP_SEGMENT_PARKED 0x80000000u
+/* In HELD, minor 3: destroyed for room outside; opened by a ticket, another
+ * client's or nobody's. A segment may come twice there: once as the client's
+ * own, once as opened. */
+#define IP_SEGMENT_OUTSIDE 0x40000000u
+#define IP_SEGMENT_OPENED 0x20000000u
+#define IP_SEGMENT_NUMBER 0x0fffffffu
 
 /*
  * GRANT, HELD, GIVE, RECALLED. No segment twice. GRANT: count at least 1; the
@@ -122,6 +138,14 @@ struct ip_need {
 	uint32_t seq;
 	uint32_t first;
 	uint32_t count; /* 1 to IP_LIST_MAX */
+	/* From minor 3 on; 0 before. */
+	uint32_t flags; /* of enum ip_need_flags */
+};
+
+enum ip_need_flags {
+	/* One segment, leased to the client, to be handed to anybody: it is
+	 * remade when it goes back. */
+	IP_NEED_EXPORT = 1u << 0,
 };
 
 /* Daemon: they travel with it, in order. */
@@ -131,6 +155,47 @@ struct ip_part {
 	uint32_t count;
 	uint32_t write; /* 1: may be written */
 };
+
+/* ---- tickets (minor 3) ---- */
+
+#define IP_TICKET_BYTES 64u
+/* Runs of neighbouring segments that a ticket has room for. */
+#define IP_TICKET_RUNS 5u
+
+struct ip_run {
+	uint32_t first;
+	uint32_t count; /* at least 1 */
+};
+
+/* Client: @bytes from @offset in the first of these segments, which are leased
+ * to it and follow each other in its addresses. */
+struct ip_issue {
+	uint32_t seq;
+	uint32_t run_count; /* 1 to IP_TICKET_RUNS */
+	struct ip_run run[IP_TICKET_RUNS];
+	uint64_t offset; /* multiples of 512, both */
+	uint64_t bytes;
+};
+
+/* TICKET (daemon) and OPEN (client): the client reads nothing in it. */
+struct ip_ticket {
+	uint32_t seq;
+	uint8_t ticket[IP_TICKET_BYTES];
+};
+
+/* Daemon: the segments in order, with their descriptors; @offset and @bytes as
+ * in ISSUE, the same in each message of the answer. */
+struct ip_opened {
+	uint32_t seq;
+	uint32_t flags; /* IP_LIST_MORE */
+	uint64_t offset;
+	uint64_t bytes;
+	uint32_t count; /* 1 to IP_LIST_MAX */
+	uint32_t segment[IP_LIST_MAX];
+};
+
+/* CLOSE has the body of a list: segments that the client had opened and has
+ * unmapped; how often it opened them is its own affair. */
 
 /* LEAVE and DID: a number and nothing else. */
 struct ip_number {

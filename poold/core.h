@@ -29,6 +29,13 @@
  * cannot be shown safe is REMAKING at once: destroyed memory is free only when
  * the driver says so, whoever still uses it.
  *
+ * Room for memory that the pool cannot hold is made of segments: OUTSIDE ones
+ * are vacated (destroyed), count as leased, and are remade when their client
+ * gives them back or its fence has passed. A client may open what another of
+ * its user has leased, by a ticket that only the core can issue; an open
+ * segment that its owner gives back, or whose owner's fence has passed, is
+ * SHARED until the last that opened it has closed it or is fenced itself.
+ *
  * What is promised is there: a reservation is granted only where it fits into
  * the region beside all others and into what is free, or will be when the
  * dead are fenced. What only asking others could bring is promised to nobody.
@@ -41,8 +48,9 @@
  *
  * Invariants (pd_core_check() looks at every one)
  *   The journal says what the core says, before anybody is told.
- *   A segment has at most one client; LEASED and PARKED have one that is
- *   here, away or dead, all others none.
+ *   A segment has at most one client; LEASED, PARKED and OUTSIDE have one that
+ *   is here, away or dead, all others none. A segment that anybody has open is
+ *   LEASED, PARKED or SHARED.
  *   No client and no user is above its limit. The guarantees of all others
  *   can still be met after each grant.
  *   A PARKED segment is granted to its own client only.
@@ -55,6 +63,16 @@
 #include "poold/limits.h"
 
 struct pd_core;
+
+/* What a ticket says, once its MAC is known to be ours. */
+struct pd_grant_of {
+	uint64_t owner;  /* id of the client */
+	uint32_t epochs; /* crc32 of the segments' epochs, in order */
+	uint32_t run_count;
+	struct ip_run run[IP_TICKET_RUNS];
+	uint64_t offset;
+	uint64_t bytes;
+};
 
 /* How long a segment that could not be remade rests before the next try. */
 #define PD_REMAKE_REST_MS 200
@@ -79,6 +97,11 @@ struct pd_core_ops {
 	/* pd_core_tick() is wanted at this time of the caller's clock; 0: not
 	 * any more. */
 	void (*arm)(void *owner, uint64_t at_ms);
+	/* Destroys; pd_core_vacated() when the driver has the bytes. */
+	void (*vacate)(void *owner, uint32_t segment);
+	/* Answers TAKE with IP_TAKE_OUTSIDE: all of them are vacated. */
+	void (*grant_outside)(void *owner, uint32_t slot, uint32_t seq,
+			      const uint32_t *segments, uint32_t count);
 };
 
 struct pd_core_config {
@@ -129,8 +152,9 @@ enum ps_status pd_core_resume(struct pd_core *core, uint64_t id,
 			      const uint8_t token[IP_TOKEN_BYTES],
 			      uint32_t *slot_out,
 			      struct pd_client_record *granted_out);
-/* For HELD: the client's segments in order, with IP_SEGMENT_PARKED; at most
- * @room; returns how many there are from @from on (a segment number). */
+/* For HELD: the client's segments in order, with IP_SEGMENT_PARKED,
+ * IP_SEGMENT_OUTSIDE or IP_SEGMENT_OPENED (a segment of its own that it also
+ * has open cannot be: it is refused); at most @room; returns how many there are from @from on (a segment number). */
 uint32_t pd_core_held(const struct pd_core *core, uint32_t slot, uint32_t from,
 		      uint32_t *segments_out, uint32_t room);
 
@@ -155,7 +179,8 @@ void pd_core_reclaim(struct pd_core *core, uint32_t slot, bool safe,
  */
 enum ps_status pd_core_take(struct pd_core *core, uint32_t slot,
 			    const struct ip_take *take, uint64_t now_ms);
-/* LEASED or PARKED ones; a PARKED one may be parked again. PS_PROTOCOL: a
+/* LEASED, PARKED or OUTSIDE ones, the last not to be parked; a PARKED one may
+ * be parked again. PS_PROTOCOL: a
  * segment that is not this client's, or comes twice; nothing changed. */
 enum ps_status pd_core_give(struct pd_core *core, uint32_t slot,
 			    const struct ip_list *list, uint64_t now_ms);
@@ -168,7 +193,39 @@ enum ps_status pd_core_recalled(struct pd_core *core, uint32_t slot,
 enum ps_status pd_core_need(const struct pd_core *core, uint32_t slot,
 			    const struct ip_need *need, bool *write_out);
 
+/* A segment leased to the client is about to be handed to anybody: tainted.
+ * PS_PERMISSION when it is not leased to it. */
+enum ps_status pd_core_export(struct pd_core *core, uint32_t slot,
+			      uint32_t segment);
+
+/* ---- tickets ---- */
+
+/* All are leased to the client, in runs that are inside the pool and overlap
+ * nowhere; offset and bytes fit them. PS_PERMISSION, PS_INVALID_ARGUMENT. The
+ * text of the ticket is poold/ticket.h's business. */
+enum ps_status pd_core_issue(const struct pd_core *core, uint32_t slot,
+			     const struct ip_issue *issue,
+			     struct pd_grant_of *grant_out);
+/*
+ * @slot opens what a ticket that is known to be ours names. PS_REFUSED, with
+ * one text for all of these: the owner is gone or another user's, a segment
+ * is not its any more or was leased anew; also: it is the client's own
+ * (PS_NOT_OURS), or PD_OPENERS have it open. @segments_out: room for all.
+ * Opening what is open already is well.
+ */
+enum ps_status pd_core_open(struct pd_core *core, uint32_t slot,
+			    const struct pd_grant_of *grant,
+			    uint32_t *segments_out, uint32_t *count_out);
+/* PS_PROTOCOL: a segment that it does not have open, or twice. */
+enum ps_status pd_core_close(struct pd_core *core, uint32_t slot,
+			     const struct ip_list *list, uint64_t now_ms);
+
 /* ---- what the ops were asked to do has been done ---- */
+
+/* PS_AGAIN: its bytes are still in use by somebody; the core asks again after
+ * a rest. A segment that was given back meanwhile goes on to be remade. */
+void pd_core_vacated(struct pd_core *core, uint32_t segment,
+		     enum ps_status status, uint64_t now_ms);
 
 /* Not PS_OK: the segment is remade instead. */
 void pd_core_scrubbed(struct pd_core *core, uint32_t segment,
@@ -189,7 +246,9 @@ struct pd_client_view {
 	struct pd_client_record record;
 	uint64_t leased; /* bytes; parked ones not */
 	uint64_t parked;
-	bool waits; /* a TAKE of it is not answered yet */
+	uint64_t outside;
+	uint64_t opened; /* of others; once a segment */
+	bool waits;      /* a TAKE of it is not answered yet */
 };
 
 struct pd_totals {
@@ -200,7 +259,8 @@ struct pd_totals {
 	uint64_t remaking;
 	uint64_t leased;      /* to clients here or away */
 	uint64_t parked;      /* the same */
-	uint64_t quarantined; /* of dead clients, or damaged */
+	uint64_t outside;     /* the same */
+	uint64_t quarantined; /* of dead clients, shared, or damaged */
 	uint64_t guaranteed;  /* reservations, of clients and users */
 	uint32_t clients;     /* here, away and dead */
 	uint64_t grants;

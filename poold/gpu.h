@@ -7,7 +7,8 @@
  * that serves clients.
  *
  * Invariants
- *   Each segment has a descriptor here, except while it is remade: what was
+ *   Each segment has a descriptor here, except while it is vacant or being
+ *   remade: what was
  *   imported cannot be exported again, so a descriptor is kept for good.
  *   A segment that is remade counts as free only when the driver has reported
  *   its bytes free and a new one is made.
@@ -29,7 +30,7 @@ struct pd_gpu_plan {
 };
 
 /* What the thread has done; read with pd_gpu_take_done(). */
-enum pd_job { PD_JOB_SCRUB, PD_JOB_REMAKE };
+enum pd_job { PD_JOB_SCRUB, PD_JOB_REMAKE, PD_JOB_VACATE };
 struct pd_done {
 	enum pd_job job;
 	uint32_t segment;
@@ -74,6 +75,9 @@ void pd_gpu_drop_fd(struct pd_gpu *gpu, uint32_t segment);
  * hangs. */
 void pd_gpu_scrub(struct pd_gpu *gpu, uint32_t segment);
 void pd_gpu_remake(struct pd_gpu *gpu, uint32_t segment);
+/* The first half of a remake: destroys the segment and waits until the driver
+ * reports its bytes free. A remake is the second half then. */
+void pd_gpu_vacate(struct pd_gpu *gpu, uint32_t segment);
 /* Readable when something is done. */
 int pd_gpu_event(const struct pd_gpu *gpu);
 /* The next thing done; false: nothing. After a REMAKE that went well

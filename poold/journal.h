@@ -27,10 +27,16 @@
 #include "ipc/wire.h"
 
 /* Grows with every change of the bytes. */
-#define PD_JOURNAL_LAYOUT 1u
+#define PD_JOURNAL_LAYOUT 2u
 
 #define PD_NO_CLIENT UINT32_MAX
 #define PD_NO_USER UINT32_MAX
+
+/* Clients besides its owner that may have a segment open at once. */
+#define PD_OPENERS 16u
+#define PD_NO_OPENER UINT16_MAX
+
+#define PD_KEY_BYTES 32u
 
 /* The pool that the journal is about. Written once. */
 struct pd_pool_record {
@@ -41,7 +47,8 @@ struct pd_pool_record {
 	uint64_t segment_bytes;
 	uint64_t parameter_bytes;
 	uint32_t segments;
-	uint32_t clients; /* places for clients */
+	uint32_t clients;          /* places for clients */
+	uint8_t key[PD_KEY_BYTES]; /* random: of the tickets */
 };
 
 enum pd_segment_state {
@@ -52,13 +59,23 @@ enum pd_segment_state {
 	PD_REMAKING = 5,  /* to be destroyed and created anew */
 	PD_PARAMETER = 6, /* of the parameter region */
 	PD_DAMAGED = 7,   /* read only: the record is not whole */
+	PD_OUTSIDE = 8,   /* destroyed, or about to be: its client has as many
+			   * bytes of the driver's own */
+	PD_SHARED = 9,    /* nobody's; clients have it open by tickets */
 };
 
 struct pd_segment_record {
 	enum pd_segment_state state;
-	uint32_t client; /* LEASED, PARKED: its slot; else PD_NO_CLIENT */
+	uint32_t client; /* LEASED, PARKED, OUTSIDE: its slot; else
+			  * PD_NO_CLIENT */
 	uint32_t user;   /* who had it last; PD_NO_USER: nobody since it was
 			  * created */
+	uint32_t epoch;  /* grows with each lease; never 0 while leased */
+	/* It may be mapped by somebody of whom nobody knows (exported, or its
+	 * owner died unsafe while others had it open): only remaking frees it. */
+	bool is_tainted;
+	/* Slots of clients that have it open; PD_NO_OPENER: a free place. */
+	uint16_t openers[PD_OPENERS];
 };
 
 /* How the process is found again, and its heirs: poold/peer.h. */

@@ -70,8 +70,8 @@ struct keeper {
 	int pidfd; /* -1 too when the kernel had none to give */
 	bool is_ready;
 	bool is_condemned; /* killed: it is heard again when it is gone */
-	bool is_finished; /* it ends on purpose ... */
-	int finish;       /* ... with this status */
+	bool is_finished;  /* it ends on purpose ... */
+	int finish;        /* ... with this status */
 
 	bool was_ready;        /* this or an earlier agent */
 	unsigned int requests; /* to end, by signal */

@@ -29,6 +29,7 @@ LAYERS = {
     "ipc": ["include", "base"],
     "model": ["include", "base"],
     "lib": ["include", "base", "device", "allocator", "ipc"],
+    "preload": ["include", "base", "device"],
     "poold": ["include", "base", "device", "allocator", "ipc"],
     "cli": ["include", "base"],
     "bench": ["include", "base", "device"],
@@ -37,7 +38,7 @@ LAYERS = {
 }
 TESTS_INCLUDE = [*LAYERS, "tests"]
 # Where CUDA's own names may stand.
-CUDA_FOLDERS = ("device", "bench", "demo", "tests")
+CUDA_FOLDERS = ("device", "preload", "bench", "demo", "tests")
 CUDA_FILES = ("include/poolswitch_cuda_replace.h",)
 
 COLUMNS = 80

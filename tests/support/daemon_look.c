@@ -118,8 +118,8 @@ static void print_fds(const char *half, int64_t pid)
 		snprintf(path, sizeof(path), "%s/%d", folder, fd);
 		length = readlink(path, target, sizeof(target) - 1);
 		if (length > 0)
-			print_message("%s fd %d %.*s\n", half, fd,
-				      (int)length, target);
+			print_message("%s fd %d %.*s\n", half, fd, (int)length,
+				      target);
 	}
 }
 
