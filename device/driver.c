@@ -43,9 +43,12 @@ static const struct symbol symbols[] = {
 #undef SYMBOL
 };
 
+/* How the address of a function of a library is asked for: dlsym. */
+typedef void *finder(void *library, const char *name);
+
+/* Around dv_driver_get() only, so that it opens the library once. */
 static struct bs_lock load_lock = { PTHREAD_MUTEX_INITIALIZER, BS_RANK_DEVICE };
-static struct dv_driver table;             /* guarded by load_lock until... */
-static _Atomic(struct dv_driver *) loaded; /* ...it is published here */
+static _Atomic(const struct dv_driver *) loaded;
 
 bool dv_is_wsl(void)
 {
@@ -152,18 +155,18 @@ static bool is_without(const char *name)
 }
 
 /* How the paths of the driver's files begin. */
-static const char *files_of(void *library, bool simulated)
+static const char *files_of(void *mark)
 {
 	const char *(*folder)(void);
-	void *address = dlsym(library, SIM_MARK);
 
-	if (!simulated || !address)
+	if (!mark)
 		return REAL_FILES;
-	memcpy(&folder, &address, sizeof(address));
+	memcpy(&folder, &mark, sizeof(mark));
 	return folder();
 }
 
-static enum ps_status fill_table(void *library)
+static enum ps_status fill_table(struct dv_driver *table, void *library,
+				 finder *find)
 {
 	const struct symbol *symbol;
 	void *address;
@@ -171,7 +174,7 @@ static enum ps_status fill_table(void *library)
 
 	for (i = 0; i < sizeof(symbols) / sizeof(symbols[0]); i++) {
 		symbol = &symbols[i];
-		address = dlsym(library, symbol->name);
+		address = find(library, symbol->name);
 		if (symbol->need == OPTIONAL && is_without(symbol->name))
 			address = NULL;
 		if (!address && symbol->need == REQUIRED)
@@ -179,24 +182,73 @@ static enum ps_status fill_table(void *library)
 				       "the CUDA driver lacks %s; driver 525 "
 				       "or newer is needed",
 				       symbol->name);
-		memcpy((char *)&table + symbol->offset, &address,
+		memcpy((char *)table + symbol->offset, &address,
 		       sizeof(address));
 	}
 	return PS_OK;
 }
 
-static enum ps_status check_version(void)
+static enum ps_status check_version(struct dv_driver *table)
 {
-	CUresult result = table.cuDriverGetVersion(&table.version);
+	CUresult result = table->cuDriverGetVersion(&table->version);
 
 	if (result != CUDA_SUCCESS)
-		return dv_result(&table, result, "asking for CUDA's version");
-	if (table.version < OLDEST_VERSION)
+		return dv_result(table, result, "asking for CUDA's version");
+	if (table->version < OLDEST_VERSION)
 		return bs_fail(PS_UNSUPPORTED,
 			       "the CUDA driver is for CUDA %d.%d; 12.0 is "
 			       "needed: install driver 525 or newer",
-			       table.version / 1000, table.version % 1000 / 10);
+			       table->version / 1000,
+			       table->version % 1000 / 10);
 	return PS_OK;
+}
+
+static enum ps_status check_system(bool simulated)
+{
+	if (!simulated && dv_is_wsl())
+		return bs_fail(PS_UNSUPPORTED,
+			       "this is WSL2, whose driver cannot share memory "
+			       "by file descriptor; run on Linux itself");
+	return PS_OK;
+}
+
+static enum ps_status complete(struct dv_driver *table, void *library,
+			       finder *find)
+{
+	void *mark = find(library, SIM_MARK);
+	enum ps_status status;
+
+	status = check_system(mark != NULL);
+	if (status == PS_OK)
+		status = fill_table(table, library, find);
+	if (status != PS_OK)
+		return status;
+	table->simulated = mark != NULL;
+	table->files = files_of(mark);
+	return check_version(table);
+}
+
+enum ps_status dv_driver_use(void *library, finder *find)
+{
+	const struct dv_driver *none = NULL;
+	enum ps_status status;
+	struct dv_driver *table;
+
+	if (dv_driver_loaded())
+		return PS_OK;
+	table = calloc(1, sizeof(*table));
+	if (!table)
+		return bs_fail(PS_OUT_OF_MEMORY,
+			       "no memory for the table of the driver's "
+			       "functions, %zu bytes",
+			       sizeof(*table));
+	status = complete(table, library, find);
+	if (status != PS_OK ||
+	    !atomic_compare_exchange_strong_explicit(&loaded, &none, table,
+						     memory_order_acq_rel,
+						     memory_order_acquire))
+		free(table);
+	return status;
 }
 
 static enum ps_status load(void)
@@ -206,21 +258,13 @@ static enum ps_status load(void)
 	void *library;
 
 	status = choose(&simulated);
+	if (status == PS_OK)
+		status = check_system(simulated);
+	if (status == PS_OK)
+		status = open_library(simulated, &library);
 	if (status != PS_OK)
 		return status;
-	if (!simulated && dv_is_wsl())
-		return bs_fail(PS_UNSUPPORTED,
-			       "this is WSL2, whose driver cannot share memory "
-			       "by file descriptor; run on Linux itself");
-	status = open_library(simulated, &library);
-	if (status != PS_OK)
-		return status;
-	status = fill_table(library);
-	if (status != PS_OK)
-		return status;
-	table.simulated = simulated;
-	table.files = files_of(library, simulated);
-	return check_version();
+	return dv_driver_use(library, dlsym);
 }
 
 const struct dv_driver *dv_driver_loaded(void)
@@ -234,15 +278,11 @@ enum ps_status dv_driver_get(const struct dv_driver **driver_out)
 
 	if (!dv_driver_loaded()) {
 		bs_lock_take(&load_lock);
-		if (!dv_driver_loaded()) {
+		if (!dv_driver_loaded())
 			status = load();
-			if (status == PS_OK)
-				atomic_store_explicit(&loaded, &table,
-						      memory_order_release);
-		}
 		bs_lock_drop(&load_lock);
 	}
 	if (status == PS_OK)
-		*driver_out = &table;
+		*driver_out = dv_driver_loaded();
 	return status;
 }

@@ -32,6 +32,16 @@ struct dv_driver {
  */
 enum ps_status dv_driver_get(const struct dv_driver **driver_out);
 
+/*
+ * The same from @library, which somebody else opened and keeps open: @find is
+ * dlsym() or does what it does. Whether it is the simulated one is seen from
+ * the library; POOLSWITCH_DRIVER is not asked. Any thread may call it and no
+ * lock is held around @find; the first table that is complete is everybody's.
+ * PS_UNSUPPORTED, PS_OUT_OF_MEMORY.
+ */
+enum ps_status dv_driver_use(void *library,
+			     void *(*find)(void *library, const char *name));
+
 /* The table when it is loaded already, else NULL. */
 const struct dv_driver *dv_driver_loaded(void);
 

@@ -12,6 +12,7 @@
 #include "tests/support/sim.h"
 
 #include <dlfcn.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -157,6 +158,91 @@ static void test_driver_that_failed_to_load_can_be_tried_again(void **state)
 	assert_int_equal(th_wait(th_fork(try_again, NULL)), 0);
 }
 
+/* ---- one that somebody else opened ---- */
+
+static void use_opened(void *arg)
+{
+	void *library = dlopen(getenv("POOLSWITCH_SIM_LIBRARY"), RTLD_NOW);
+	const struct dv_driver *driver;
+
+	(void)arg;
+	assert_non_null(library);
+	setenv("POOLSWITCH_DRIVER", "real", 1);
+	th_assert_ok(dv_driver_use(library, dlsym));
+	driver = dv_driver_loaded();
+	assert_non_null(driver);
+	assert_true(driver->simulated);
+	assert_int_equal(driver->version, 12050);
+	assert_ptr_equal(driver->cuInit, dlsym(library, "cuInit"));
+	th_assert_ok(dv_driver_use(NULL, NULL));
+	th_assert_ok(dv_driver_get(&driver));
+	assert_ptr_equal(driver, dv_driver_loaded());
+}
+
+static void test_driver_opened_elsewhere_is_everybodys(void **state)
+{
+	(void)state;
+	assert_int_equal(th_wait(th_fork(use_opened, NULL)), 0);
+}
+
+static void *find_all_but_one(void *library, const char *name)
+{
+	return strcmp(name, "cuMemCreate") == 0 ? NULL : dlsym(library, name);
+}
+
+static void use_incomplete(void *arg)
+{
+	void *library = dlopen(getenv("POOLSWITCH_SIM_LIBRARY"), RTLD_NOW);
+
+	(void)arg;
+	th_assert_status(dv_driver_use(library, find_all_but_one),
+			 PS_UNSUPPORTED);
+	assert_non_null(strstr(bs_fail_text(), "cuMemCreate"));
+	assert_null(dv_driver_loaded());
+	th_assert_ok(dv_driver_use(library, dlsym));
+}
+
+static void test_driver_that_lacks_a_function_is_refused(void **state)
+{
+	(void)state;
+	assert_int_equal(th_wait(th_fork(use_incomplete, NULL)), 0);
+}
+
+#define THREADS 8
+
+static void *use_in_thread(void *library)
+{
+	if (dv_driver_use(library, dlsym) != PS_OK)
+		return NULL;
+	/* Which table it was is fixed from here on. */
+	return (void *)dv_driver_loaded();
+}
+
+static void use_at_once(void *arg)
+{
+	void *library = dlopen(getenv("POOLSWITCH_SIM_LIBRARY"), RTLD_NOW);
+	pthread_t threads[THREADS];
+	void *table;
+	int i;
+
+	(void)arg;
+	for (i = 0; i < THREADS; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL,
+						use_in_thread, library),
+				 0);
+	for (i = 0; i < THREADS; i++) {
+		pthread_join(threads[i], &table);
+		assert_ptr_equal(table, dv_driver_loaded());
+	}
+	assert_non_null(table);
+}
+
+static void test_driver_used_by_threads_at_once_is_one(void **state)
+{
+	(void)state;
+	assert_int_equal(th_wait(th_fork(use_at_once, NULL)), 0);
+}
+
 /* ---- which GPU ---- */
 
 static void test_open_default_is_the_first_gpu(void **state)
@@ -271,6 +357,9 @@ static const struct th_test tests[] = {
 	TH_TEST(test_driver_under_wsl2_is_refused),
 	TH_TEST(test_driver_version_is_known_after_the_first_open),
 	TH_TEST(test_driver_that_failed_to_load_can_be_tried_again),
+	TH_TEST(test_driver_opened_elsewhere_is_everybodys),
+	TH_TEST(test_driver_that_lacks_a_function_is_refused),
+	TH_TEST(test_driver_used_by_threads_at_once_is_one),
 	TH_TEST(test_open_default_is_the_first_gpu),
 	TH_TEST(test_open_of_missing_index_is_no_device),
 	TH_TEST(test_open_of_garbage_is_no_device),
