@@ -981,6 +981,9 @@ ps_mem_export_segment(struct ps_pool *pool, const void *ptr, int *fd_out);
 PS_API PS_MUST_CHECK enum ps_status ps_pool_allow_peer(struct ps_pool *pool,
 						       int ordinal);
 
+/** The first eight bytes of every ticket, without an end. */
+#define PS_TICKET_MAGIC "psTicket"
+
 /** struct ps_ticket - permission to open some memory of another process */
 struct ps_ticket {
 	unsigned char bytes[64]; /* plain data; may be sent and stored */
