@@ -89,6 +89,7 @@ struct lb_lease {
 	_Atomic bool is_growing;  /* it grew since the last look at it */
 	_Atomic bool is_woken;    /* wake was written to, and not read */
 	_Atomic bool is_lost;     /* the GPU is */
+	_Atomic int64_t passed;   /* bytes, by ps_mem_note_passed() */
 
 	bool is_quiet; /* nothing runs on the memory any more: LEAVE is true */
 };

@@ -213,6 +213,28 @@ enum ps_status ps_mem_set_free_mode(struct ps_pool *pool,
 	return PS_OK;
 }
 
+enum ps_status ps_mem_hold_fences(struct ps_pool *pool, bool hold)
+{
+	struct ps_pool *p = lb_enter(pool);
+
+	if (p == NULL)
+		return lb_refuse(pool);
+	if (hold)
+		lb_room_hold_fences(p);
+	else if (!lb_room_release_fences(p))
+		return bs_fail(PS_INVALID_ARGUMENT,
+			       "no hold is left to be released: fences are "
+			       "recorded already");
+	return PS_OK;
+}
+
+bool ps_mem_is_inside(const struct ps_pool *pool, const void *ptr)
+{
+	const struct ps_pool *p = lb_look(pool);
+
+	return p != NULL && offset_of(p, ptr) < p->window;
+}
+
 enum ps_status ps_mem_trim(struct ps_pool *pool, uint64_t keep,
 			   uint64_t *released_out)
 {

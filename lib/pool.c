@@ -36,6 +36,7 @@ static void init_turn(struct ps_pool *pool)
 	pthread_condattr_init(&attributes);
 	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
 	pthread_cond_init(&pool->turn_free, &attributes);
+	pthread_cond_init(&pool->fences_free, &attributes);
 	pthread_condattr_destroy(&attributes);
 }
 
@@ -120,6 +121,7 @@ static void free_books(struct ps_pool *pool)
 {
 	ip_claim_free(pool->claim);
 	pthread_cond_destroy(&pool->turn_free);
+	pthread_cond_destroy(&pool->fences_free);
 	bs_lock_done(&pool->lock);
 	free(pool->ranges);
 	free(pool->slot);

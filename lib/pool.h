@@ -126,6 +126,11 @@ struct ps_pool {
 	uint32_t segments_inserted;  /* each counted once */
 	uint64_t gathered;           /* bytes that were, counted each time */
 	enum ps_status unmap_status; /* of the last trim or clear */
+
+	/* Guarded by lock: of fences behind all streams (lib/room.c). */
+	pthread_cond_t fences_free;
+	uint32_t fences_held;      /* ps_mem_hold_fences() */
+	uint32_t fences_recording; /* under way */
 };
 
 /* ---- opening and closing (pool.c) ---- */
@@ -180,6 +185,10 @@ enum ps_status lb_vmm_import(struct ps_pool *pool, uint32_t segment);
 extern const struct al_ops lb_room_ops;
 /* The same for an attached pool. */
 extern const struct al_ops lb_room_leased_ops;
+/* From here on no fence behind all streams is recorded, nor is one being; and
+ * one hold less. false: there was none. */
+void lb_room_hold_fences(struct ps_pool *pool);
+bool lb_room_release_fences(struct ps_pool *pool);
 /* The calling thread never fences all streams: it might come into a capture of
  * the program's. */
 void lb_room_set_background(void);

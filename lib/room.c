@@ -355,6 +355,45 @@ static void shrink_leased(void *owner, const struct al_span *span)
 
 /* ---- fences ---- */
 
+void lb_room_hold_fences(struct ps_pool *pool)
+{
+	bs_lock_take(&pool->lock);
+	pool->fences_held++;
+	while (pool->fences_recording > 0)
+		pthread_cond_wait(&pool->fences_free, &pool->lock.mutex);
+	bs_lock_drop(&pool->lock);
+}
+
+bool lb_room_release_fences(struct ps_pool *pool)
+{
+	bool held;
+
+	bs_lock_take(&pool->lock);
+	held = pool->fences_held > 0;
+	pool->fences_held -= held;
+	bs_lock_drop(&pool->lock);
+	return held;
+}
+
+static bool begin_all(struct ps_pool *pool)
+{
+	bool held;
+
+	bs_lock_take(&pool->lock);
+	held = pool->fences_held > 0;
+	pool->fences_recording += !held;
+	bs_lock_drop(&pool->lock);
+	return !held;
+}
+
+static void end_all(struct ps_pool *pool)
+{
+	bs_lock_take(&pool->lock);
+	if (--pool->fences_recording == 0)
+		pthread_cond_broadcast(&pool->fences_free);
+	bs_lock_drop(&pool->lock);
+}
+
 /*
  * A fence behind everything would invalidate a capture (dv_stream_check()).
  * PS_AGAIN while a stream that was named in an allocation captures; nobody can
@@ -391,12 +430,13 @@ static enum ps_status record_all(struct ps_pool *pool,
 {
 	enum ps_status status;
 
-	if (is_background)
+	if (is_background || !begin_all(pool))
 		return PS_AGAIN;
 	status = check_streams(pool);
-	if (status != PS_OK)
-		return status;
-	return dv_fence_record_all(pool->device, fence_out);
+	if (status == PS_OK)
+		status = dv_fence_record_all(pool->device, fence_out);
+	end_all(pool);
+	return status;
 }
 
 /*
