@@ -7,24 +7,23 @@ Both are compiled as C++ by tests/abi/describe.cpp, which prints every size,
 offset, value and mangled signature; the two outputs must be equal. Then it
 makes one mistake of each kind in ours and checks that it is noticed.
 
-cuda.h is that of an installed toolkit, or of the CUDA runtime's wheel on
-PyPI. Without either the check is skipped (77); in CI, where CI is set, that
-is a failure.
+This is done for each cuda.h that tests/abi/cuda_headers.py finds, CUDA 12's
+and CUDA 13's. A function that no older toolkit had may be absent from one,
+never from all.
 """
 
 import argparse
-import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
-import zipfile
 from pathlib import Path
 
-SKIPPED = 77
-# Each carries cuda.h; the first that can be had is used.
-WHEELS = ["nvidia-cuda-runtime-cu12", "nvidia-cuda-runtime"]
+import cuda_headers
+
+# The header has it as an inline function only; drivers export it.
+UNDECLARED = {"cuGetProcAddress_v2_ptsz"}
 # kind of mistake: file, text, replacement
 MISTAKES = {
     "value": ("cuda_abi.h", "CU_STREAM_NON_BLOCKING = 1", "CU_STREAM_NON_BLOCKING = 2"),
@@ -41,56 +40,6 @@ MISTAKES = {
     ),
     "result": ("results.def", "CUDA_ERROR_NOT_READY, 600", "CUDA_ERROR_NOT_READY, 601"),
 }
-
-
-class CannotCheck(Exception):
-    """cuda.h, or a C++ compiler, cannot be had here."""
-
-
-def installed_headers():
-    for variable in ("CUDA_HOME", "CUDA_PATH"):
-        if os.environ.get(variable):
-            yield Path(os.environ[variable]) / "include"
-    yield Path("/usr/local/cuda/include")
-    yield Path("/usr/include")
-
-
-def download_wheel(name, folder):
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-    command += ["--only-binary=:all:", "--platform", "manylinux2014_x86_64"]
-    command += ["--dest", str(folder), name]
-    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    if done.returncode != 0:
-        lines = done.stderr.decode(errors="replace").strip().splitlines()
-        raise CannotCheck(f"{name}: {lines[-1] if lines else 'pip failed'}")
-
-
-def header_of_wheel(name, folder, header="cuda.h"):
-    """The folder of the header in the wheel, which is fetched once."""
-    place = folder / name
-    if not list(place.glob(f"**/{header}")):
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True)
-        download_wheel(name, place)
-        for wheel in place.glob("*.whl"):
-            zipfile.ZipFile(wheel).extractall(place)
-    found = list(place.glob(f"**/{header}"))
-    if not found:
-        raise CannotCheck(f"{name}: no {header} in it")
-    return found[0].parent
-
-
-def find_header(folder):
-    for place in installed_headers():
-        if (place / "cuda.h").is_file():
-            return place
-    reasons = []
-    for name in WHEELS:
-        try:
-            return header_of_wheel(name, folder)
-        except CannotCheck as reason:
-            reasons.append(str(reason))
-    raise CannotCheck("; ".join(reasons))
 
 
 def describe(compiler, root, defines, includes, program):
@@ -144,16 +93,58 @@ def unnoticed_mistakes(compiler, root, theirs, folder):
             yield kind
 
 
+def listed_functions(root):
+    """Of symbols.def, by name: whether it is required, and its declaration."""
+    text = (root / "device/symbols.def").read_text()
+    rows = re.findall(r"^SYMBOL\((\w+), (\w+), (\w+), (\(.*\))\)$", text, flags=re.M)
+    return {
+        name: (need == "REQUIRED", f"{result} {name}{parameters}")
+        for need, result, name, parameters in rows
+    }
+
+
+def absent_functions(compiler, functions, header):
+    """The listed ones that this header does not declare."""
+    command = [compiler, "-x", "c++", "-E", "-P", "-D__CUDA_API_VERSION_INTERNAL"]
+    command += [f"-I{header}", "-include", "cuda.h", "/dev/null"]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+    declared = set(re.findall(r"\bcu\w+(?=\()", done.stdout.decode()))
+    return set(functions) - declared
+
+
 def check(compiler, root, header, folder):
-    theirs = describe(compiler, root, ["WITH_CUDA_H"], [header], folder / "theirs")
+    """Complaints, and the functions that could not be compared."""
+    functions = listed_functions(root)
+    absent = absent_functions(compiler, functions, header)
+    lines = [f'extern "C" {functions[name][1]};' for name in sorted(absent)]
+    (folder / "absent.h").write_text("\n".join(lines) + "\n")
+    theirs = describe(
+        compiler, root, ["WITH_CUDA_H"], [header, folder], folder / "theirs"
+    )
     ours = describe(compiler, root, [], [], folder / "ours")
     complaints = differences(ours, theirs)
-    complaints += [f"  declarations.def lacks {name}" for name in unlisted(root)]
+    complaints += [
+        f"  {header}/cuda.h lacks {name}, which is required"
+        for name in sorted(absent)
+        if functions[name][0]
+    ]
     complaints += [
         f"  a wrong {kind} goes unnoticed"
         for kind in unnoticed_mistakes(compiler, root, theirs, folder)
     ]
-    print(f"{len(ours)} declarations compared with {header}/cuda.h")
+    print(f"{len(ours) - len(absent)} declarations compared with {header}/cuda.h")
+    return complaints, absent
+
+
+def check_all(compiler, root, headers, build):
+    complaints = [f"  declarations.def lacks {name}" for name in unlisted(root)]
+    nowhere = set(listed_functions(root)) - UNDECLARED
+    for header in headers:
+        with tempfile.TemporaryDirectory(dir=build) as folder:
+            found, absent = check(compiler, root, header, Path(folder))
+        complaints += found
+        nowhere &= absent
+    complaints += [f"  no header declares {name}" for name in sorted(nowhere)]
     return complaints
 
 
@@ -166,13 +157,12 @@ def main():
     given = arguments.parse_args()
     try:
         if not shutil.which(given.compiler):
-            raise CannotCheck(f"no C++ compiler {given.compiler}")
-        header = given.header or find_header(given.build / "cuda-wheels")
-    except CannotCheck as reason:
-        print(f"not checked: {reason}")
-        return 1 if os.environ.get("CI") else SKIPPED
-    with tempfile.TemporaryDirectory(dir=given.build) as folder:
-        complaints = check(given.compiler, given.root, header, Path(folder))
+            raise cuda_headers.CannotCheck(f"no C++ compiler {given.compiler}")
+        headers = [given.header] if given.header else []
+        headers = headers or cuda_headers.find_all(given.build / "cuda-wheels")
+    except cuda_headers.CannotCheck as reason:
+        return cuda_headers.missing(reason)
+    complaints = check_all(given.compiler, given.root, headers, given.build)
     print("\n".join(complaints) or "no difference")
     return 1 if complaints else 0
 

@@ -3,11 +3,16 @@
 
 /*
  * Prints what a compiler makes of our declarations, a line each. Compiled
- * with device/cuda_abi.h and with the real cuda.h (-DWITH_CUDA_H); check.py
- * compares the two.
+ * with device/cuda_abi.h and with the real cuda.h (-DWITH_CUDA_H), which then
+ * declares every variant of a function, under the name that the driver has it
+ * under; check.py compares the two. absent.h is made by check.py: what that
+ * header does not know, as we have it.
  */
 #if defined(WITH_CUDA_H)
+#define __CUDA_API_VERSION_INTERNAL
 #include <cuda.h>
+
+#include "absent.h"
 #else
 #include "device/cuda_abi.h"
 #endif
@@ -25,10 +30,6 @@ template <class T> static const char *mangled()
 /* The functions, as the header itself has them or as our list does. */
 #if defined(WITH_CUDA_H)
 #define SIGNATURE(type, name, params) mangled<decltype(&name)>()
-#if CUDA_VERSION < 12050
-#define cuCtxRecordEvent absent_cuCtxRecordEvent
-extern "C" CUresult cuCtxRecordEvent(CUcontext context, CUevent event);
-#endif
 #else
 #define SIGNATURE(type, name, params) mangled<type(*) params>()
 #endif
@@ -49,9 +50,11 @@ static void describe_types()
 #define FIELD(type, field)                                                     \
 	std::printf("field %s.%s: at %zu, %zu bytes\n", #type, #field,         \
 		    offsetof(type, field), sizeof(((type *)nullptr)->field));
+#define OPAQUE(name) std::printf("type %s: %s\n", #name, mangled<name *>());
 #define VALUE(name) std::printf("value %s: %lld\n", #name, (long long)(name));
 #include "tests/abi/declarations.def"
 #undef VALUE
+#undef OPAQUE
 #undef FIELD
 #undef TYPE
 }
