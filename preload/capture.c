@@ -8,12 +8,12 @@
 
 CUresult cuStreamBeginCapture_v2(CUstream stream, CUstreamCaptureMode mode)
 {
-	return pl_driver()->cuStreamBeginCapture_v2(stream, mode));
+	return pl_driver()->cuStreamBeginCapture_v2(stream, mode);
 }
 
 CUresult cuStreamBeginCapture_v2_ptsz(CUstream stream, CUstreamCaptureMode mode)
 {
-	return pl_driver()->cuStreamBeginCapture_v2_ptsz(stream, mode));
+	return pl_driver()->cuStreamBeginCapture_v2_ptsz(stream, mode);
 }
 
 CUresult cuStreamBeginCaptureToGraph(CUstream stream, CUgraph graph,
@@ -21,7 +21,8 @@ CUresult cuStreamBeginCaptureToGraph(CUstream stream, CUgraph graph,
 				     const CUgraphEdgeData *data, size_t count,
 				     CUstreamCaptureMode mode)
 {
-	return pl_driver()->cuStreamBeginCaptureToGraph(stream, graph, dependencies, data, count, mode));
+	return pl_driver()->cuStreamBeginCaptureToGraph(
+		stream, graph, dependencies, data, count, mode);
 }
 
 CUresult cuStreamBeginCaptureToGraph_ptsz(CUstream stream, CUgraph graph,
@@ -30,49 +31,51 @@ CUresult cuStreamBeginCaptureToGraph_ptsz(CUstream stream, CUgraph graph,
 					  size_t count,
 					  CUstreamCaptureMode mode)
 {
-	return pl_driver()->cuStreamBeginCaptureToGraph_ptsz(stream, graph, dependencies, data, count, mode));
+	return pl_driver()->cuStreamBeginCaptureToGraph_ptsz(
+		stream, graph, dependencies, data, count, mode);
 }
 
 CUresult cuStreamEndCapture(CUstream stream, CUgraph *graph)
 {
-	return pl_driver()->cuStreamEndCapture(stream, graph));
+	return pl_driver()->cuStreamEndCapture(stream, graph);
 }
 
 CUresult cuStreamEndCapture_ptsz(CUstream stream, CUgraph *graph)
 {
-	return pl_driver()->cuStreamEndCapture_ptsz(stream, graph));
+	return pl_driver()->cuStreamEndCapture_ptsz(stream, graph);
 }
 
 CUresult cuGraphClone(CUgraph *clone, CUgraph graph)
 {
-	return pl_driver()->cuGraphClone(clone, graph));
+	return pl_driver()->cuGraphClone(clone, graph);
 }
 
 CUresult cuGraphInstantiateWithFlags(CUgraphExec *exec, CUgraph graph,
 				     unsigned long long flags)
 {
-	return pl_driver()->cuGraphInstantiateWithFlags(exec, graph, flags));
+	return pl_driver()->cuGraphInstantiateWithFlags(exec, graph, flags);
 }
 
 CUresult cuGraphInstantiateWithParams(CUgraphExec *exec, CUgraph graph,
 				      CUDA_GRAPH_INSTANTIATE_PARAMS *params)
 {
-	return pl_driver()->cuGraphInstantiateWithParams(exec, graph, params));
+	return pl_driver()->cuGraphInstantiateWithParams(exec, graph, params);
 }
 
 CUresult
 cuGraphInstantiateWithParams_ptsz(CUgraphExec *exec, CUgraph graph,
 				  CUDA_GRAPH_INSTANTIATE_PARAMS *params)
 {
-	return pl_driver()->cuGraphInstantiateWithParams_ptsz(exec, graph, params));
+	return pl_driver()->cuGraphInstantiateWithParams_ptsz(exec, graph,
+							      params);
 }
 
 CUresult cuGraphExecDestroy(CUgraphExec exec)
 {
-	return pl_driver()->cuGraphExecDestroy(exec));
+	return pl_driver()->cuGraphExecDestroy(exec);
 }
 
 CUresult cuGraphDestroy(CUgraph graph)
 {
-	return pl_driver()->cuGraphDestroy(graph));
+	return pl_driver()->cuGraphDestroy(graph);
 }

@@ -6,10 +6,10 @@
 
 CUresult cuMemGetInfo_v2(size_t *free, size_t *total)
 {
-	return pl_driver()->cuMemGetInfo_v2(free, total));
+	return pl_driver()->cuMemGetInfo_v2(free, total);
 }
 
 CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice device)
 {
-	return pl_driver()->cuDeviceTotalMem_v2(bytes, device));
+	return pl_driver()->cuDeviceTotalMem_v2(bytes, device);
 }
