@@ -133,10 +133,6 @@ enum ps_status lb_lease_take(struct ps_pool *pool, uint32_t wanted,
 			     uint64_t stream, bool late);
 /* Puts the daemon's last refusal before the text of @status. */
 enum ps_status lb_lease_explain(struct ps_pool *pool, enum ps_status status);
-/* Imports segments of the parameter region that were not yet. pre: no turn. */
-enum ps_status lb_lease_need(struct ps_pool *pool, uint32_t first,
-			     uint32_t end);
-
 /* Parks what the allocator does not use, and tells the daemon, unless
  * somebody else talks with it. false: it is to be tried again. */
 bool lb_lease_park(struct ps_pool *pool);
@@ -164,6 +160,12 @@ uint64_t lb_lease_limit(const struct ps_pool *pool);
 
 /* PS_DEVICE_LOST when the daemon has said so. */
 enum ps_status lb_lease_check(const struct ps_pool *pool);
+
+/* ---- parameters (lib/parameters.c) ---- */
+
+/* Imports segments of the parameter region that were not yet. pre: no turn. */
+enum ps_status lb_lease_need(struct ps_pool *pool, uint32_t first,
+			     uint32_t end);
 
 /* ---- the service thread (lib/service.c) ---- */
 
