@@ -399,13 +399,23 @@ static void test_client_with_a_child_is_fenced_by_the_next_agent(void **state)
 	stage_close(&stage);
 }
 
+/* Returns when the last of its threads stands still. */
+static void stop(pid_t pid)
+{
+	siginfo_t info;
+
+	assert_int_equal(kill(pid, SIGSTOP), 0);
+	assert_int_equal(waitid(P_PID, (id_t)pid, &info, WSTOPPED | WNOWAIT),
+			 0);
+}
+
 static void test_client_killed_while_stopped_gives_its_bytes_back(void **state)
 {
 	struct stage stage;
 
 	(void)state;
 	stage_open(&stage, writing_victim);
-	kill(stage.victim.pid, SIGSTOP);
+	stop(stage.victim.pid);
 	th_client_kill(&stage.victim);
 	stage_close(&stage);
 }
@@ -417,7 +427,7 @@ static void test_client_stopped_keeps_what_it_has(void **state)
 
 	(void)state;
 	stage_open(&stage, idle_victim);
-	kill(stage.victim.pid, SIGSTOP);
+	stop(stage.victim.pid);
 	status = th_daemon_status();
 	client = th_status_client(status, stage.victim.pid);
 	assert_non_null(client);
