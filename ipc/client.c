@@ -135,6 +135,19 @@ static enum ps_status hear(struct ip_client *client, enum ip_type type,
 	return status;
 }
 
+/* Of what minor 3 brought. */
+static enum ps_status needs_outside(const struct ip_client *client,
+				    const char *what)
+{
+	if (client->conn.minor >= IP_MINOR_OUTSIDE)
+		return PS_OK;
+	return bs_fail(PS_UNSUPPORTED,
+		       "poolswitchd speaks protocol %u.%u, %s came with %u.%u: "
+		       "install a newer one",
+		       IP_MAJOR, client->conn.minor, what, IP_MAJOR,
+		       IP_MINOR_OUTSIDE);
+}
+
 /* A request that is answered by a number only. */
 static enum ps_status do_simply(struct ip_client *client,
 				struct ip_message *msg)
@@ -257,7 +270,8 @@ static void take_fds(struct ip_message *msg, const struct ip_list *grant,
 	unsigned int next = 0;
 
 	for (uint32_t i = 0; i < grant->count; i++) {
-		if (grant->segment[i] & IP_SEGMENT_PARKED)
+		if ((grant->segment[i] & IP_SEGMENT_PARKED) ||
+		    next >= msg->fd_count)
 			fds_out[i] = -1;
 		else
 			fds_out[i] = ip_message_take_fd(msg, next++);
@@ -267,15 +281,39 @@ static void take_fds(struct ip_message *msg, const struct ip_list *grant,
 enum ps_status ip_client_take_say(struct ip_client *client,
 				  const struct ip_take *take)
 {
+	bool is_outside = (take->flags & IP_TAKE_OUTSIDE) != 0;
+	enum ps_status status = PS_OK;
 	struct ip_message msg;
-	enum ps_status status;
 
+	if (is_outside)
+		status = needs_outside(client, "room outside the pool");
+	if (status != PS_OK)
+		return status;
 	ip_message_init(&msg, IP_TAKE, client->conn.minor);
 	msg.body.take = *take;
 	status = say(client, &msg);
 	client->wanted = take->count;
 	client->wait_ms = take->wait_ms;
+	client->is_outside = is_outside;
 	return status;
+}
+
+static enum ps_status check_grant(const struct ip_client *client,
+				  const struct ip_list *grant)
+{
+	bool is_outside = (grant->flags & IP_LIST_OUTSIDE) != 0;
+
+	if (grant->count > client->wanted)
+		return bs_fail(PS_PROTOCOL,
+			       "GRANT: count is %" PRIu32 ", must be at most "
+			       "%" PRIu32 ", which is what was asked for",
+			       grant->count, client->wanted);
+	if (is_outside != client->is_outside)
+		return bs_fail(PS_PROTOCOL,
+			       "GRANT: brings %s, %s was asked for",
+			       is_outside ? "room" : "segments",
+			       is_outside ? "no room" : "room");
+	return PS_OK;
 }
 
 enum ps_status ip_client_take(struct ip_client *client,
@@ -289,12 +327,8 @@ enum ps_status ip_client_take(struct ip_client *client,
 		status = hear(client, IP_GRANT, client->wait_ms, &msg);
 	if (status != PS_OK)
 		return status;
-	if (msg.body.list.count > client->wanted) {
-		status = bs_fail(PS_PROTOCOL,
-				 "GRANT: count is %" PRIu32 ", must be at most "
-				 "%" PRIu32 ", which is what was asked for",
-				 msg.body.list.count, client->wanted);
-	} else {
+	status = check_grant(client, &msg.body.list);
+	if (status == PS_OK) {
 		client->wanted -= msg.body.list.count;
 		*grant_out = msg.body.list;
 		take_fds(&msg, grant_out, fds_out);
@@ -303,9 +337,10 @@ enum ps_status ip_client_take(struct ip_client *client,
 	return status;
 }
 
-enum ps_status ip_client_give(struct ip_client *client,
-			      const uint32_t *segments, uint32_t count,
-			      bool parked)
+/* A request with a list, in as many messages as it takes. */
+static enum ps_status send_list(struct ip_client *client, enum ip_type type,
+				uint32_t flags, const uint32_t *segments,
+				uint32_t count)
 {
 	enum ps_status status = PS_OK;
 	struct ip_message msg;
@@ -313,8 +348,8 @@ enum ps_status ip_client_give(struct ip_client *client,
 	while (status == PS_OK && count > 0) {
 		uint32_t part = count < IP_LIST_MAX ? count : IP_LIST_MAX;
 
-		ip_message_init(&msg, IP_GIVE, client->conn.minor);
-		msg.body.list.flags = parked ? IP_LIST_PARKED : 0;
+		ip_message_init(&msg, type, client->conn.minor);
+		msg.body.list.flags = flags;
 		msg.body.list.count = part;
 		memcpy(msg.body.list.segment, segments,
 		       part * sizeof(*segments));
@@ -325,33 +360,159 @@ enum ps_status ip_client_give(struct ip_client *client,
 	return status;
 }
 
-enum ps_status ip_client_need(struct ip_client *client, uint32_t first,
-			      uint32_t count, bool *write_out, int *fds_out)
+enum ps_status ip_client_give(struct ip_client *client,
+			      const uint32_t *segments, uint32_t count,
+			      bool parked)
+{
+	return send_list(client, IP_GIVE, parked ? IP_LIST_PARKED : 0, segments,
+			 count);
+}
+
+static enum ps_status check_part(const struct ip_part *part,
+				 const struct ip_need *need)
+{
+	if (part->first == need->first && part->count == need->count)
+		return PS_OK;
+	return bs_fail(PS_PROTOCOL,
+		       "PART: has %" PRIu32 " segments from %" PRIu32
+		       ", must be %" PRIu32 " from %" PRIu32,
+		       part->count, part->first, need->count, need->first);
+}
+
+static enum ps_status ask_for(struct ip_client *client,
+			      const struct ip_need *need, bool *write_out,
+			      int *fds_out)
 {
 	struct ip_message msg;
 	enum ps_status status;
 
 	ip_message_init(&msg, IP_NEED, client->conn.minor);
-	msg.body.need.first = first;
-	msg.body.need.count = count;
+	msg.body.need = *need;
 	status = say(client, &msg);
 	if (status == PS_OK)
 		status = hear(client, IP_PART, 0, &msg);
 	if (status != PS_OK)
 		return status;
-	if (msg.body.part.first != first || msg.body.part.count != count) {
-		status = bs_fail(PS_PROTOCOL,
-				 "PART: has %" PRIu32 " segments from %" PRIu32
-				 ", must be %" PRIu32 " from %" PRIu32,
-				 msg.body.part.count, msg.body.part.first,
-				 count, first);
-	} else {
+	status = check_part(&msg.body.part, need);
+	if (status == PS_OK) {
 		*write_out = msg.body.part.write != 0;
-		for (uint32_t i = 0; i < count; i++)
+		for (uint32_t i = 0; i < need->count; i++)
 			fds_out[i] = ip_message_take_fd(&msg, i);
 	}
 	ip_message_done(&msg);
 	return status;
+}
+
+enum ps_status ip_client_need(struct ip_client *client, uint32_t first,
+			      uint32_t count, bool *write_out, int *fds_out)
+{
+	const struct ip_need need = { .first = first, .count = count };
+
+	return ask_for(client, &need, write_out, fds_out);
+}
+
+enum ps_status ip_client_export(struct ip_client *client, uint32_t segment,
+				int *fd_out)
+{
+	const struct ip_need need = {
+		.first = segment,
+		.count = 1,
+		.flags = IP_NEED_EXPORT,
+	};
+	enum ps_status status = needs_outside(client, "exporting a segment");
+	bool ignored;
+
+	if (status == PS_OK)
+		status = ask_for(client, &need, &ignored, fd_out);
+	return status;
+}
+
+/* ------------------------------------------------------------------ */
+/* Tickets                                                             */
+
+enum ps_status ip_client_issue(struct ip_client *client,
+			       const struct ip_issue *issue,
+			       uint8_t ticket_out[IP_TICKET_BYTES])
+{
+	enum ps_status status = needs_outside(client, "tickets");
+	struct ip_message msg;
+
+	if (status != PS_OK)
+		return status;
+	ip_message_init(&msg, IP_ISSUE, client->conn.minor);
+	msg.body.issue = *issue;
+	status = say(client, &msg);
+	if (status == PS_OK)
+		status = hear(client, IP_TICKET, 0, &msg);
+	if (status != PS_OK)
+		return status;
+	memcpy(ticket_out, msg.body.ticket.ticket, IP_TICKET_BYTES);
+	ip_message_done(&msg);
+	return PS_OK;
+}
+
+static enum ps_status say_open(struct ip_client *client, const uint8_t *ticket)
+{
+	enum ps_status status = needs_outside(client, "tickets");
+	struct ip_message msg;
+
+	if (status != PS_OK)
+		return status;
+	ip_message_init(&msg, IP_OPEN, client->conn.minor);
+	memcpy(msg.body.ticket.ticket, ticket, IP_TICKET_BYTES);
+	client->wanted = IP_SEGMENTS_MAX;
+	return say(client, &msg);
+}
+
+/* All messages of an answer are about the same memory. */
+static enum ps_status check_opened(struct ip_client *client, bool is_first,
+				   const struct ip_opened *opened)
+{
+	if (is_first) {
+		client->offset = opened->offset;
+		client->bytes = opened->bytes;
+	}
+	if (opened->offset != client->offset || opened->bytes != client->bytes)
+		return bs_fail(PS_PROTOCOL,
+			       "OPENED: %" PRIu64 " bytes at %" PRIu64
+			       ", must be %" PRIu64 " at %" PRIu64 " as before",
+			       opened->bytes, opened->offset, client->bytes,
+			       client->offset);
+	if (opened->count > client->wanted)
+		return bs_fail(PS_PROTOCOL,
+			       "OPENED: has more than %u segments in all",
+			       IP_SEGMENTS_MAX);
+	client->wanted -= opened->count;
+	return PS_OK;
+}
+
+enum ps_status ip_client_open(struct ip_client *client, const uint8_t *ticket,
+			      struct ip_opened *opened_out, int *fds_out)
+{
+	enum ps_status status = ticket ? say_open(client, ticket) : PS_OK;
+	struct ip_message msg;
+
+	if (status == PS_OK)
+		status = hear(client, IP_OPENED, 0, &msg);
+	if (status != PS_OK)
+		return status;
+	status = check_opened(client, ticket != NULL, &msg.body.opened);
+	if (status == PS_OK) {
+		*opened_out = msg.body.opened;
+		for (uint32_t i = 0; i < opened_out->count; i++)
+			fds_out[i] = ip_message_take_fd(&msg, i);
+	}
+	ip_message_done(&msg);
+	return status;
+}
+
+enum ps_status ip_client_close(struct ip_client *client,
+			       const uint32_t *segments, uint32_t count)
+{
+	enum ps_status status = needs_outside(client, "tickets");
+
+	return status == PS_OK ? send_list(client, IP_CLOSE, 0, segments, count)
+			       : status;
 }
 
 /* ------------------------------------------------------------------ */

@@ -18,7 +18,11 @@ struct ip_client {
 	uint32_t seq;     /* of the last request */
 	uint32_t wanted;  /* of the TAKE under way: not granted yet */
 	uint32_t wait_ms; /* of the same: how long the daemon may wait */
-	bool is_settled;  /* the minor version of conn is the agreed one */
+	bool is_outside;  /* the same: IP_TAKE_OUTSIDE */
+	/* Of the OPEN under way. */
+	uint64_t offset;
+	uint64_t bytes;
+	bool is_settled; /* the minor version of conn is the agreed one */
 };
 
 /* Over a connected socket, which stays the caller's. @timeout_ms: for each
@@ -41,7 +45,8 @@ enum ps_status ip_client_held(struct ip_client *client,
 /* One GRANT at a time: called again while IP_LIST_MORE is set (@take NULL
  * then). Waits as much longer as the daemon may, by @take. @fds_out:
  * IP_LIST_MAX places, -1 for parked ones; the caller's. Denials come back with
- * their status and text. */
+ * their status and text. With IP_TAKE_OUTSIDE the segments are none any more,
+ * and all of @fds_out is -1; PS_UNSUPPORTED: the daemon is older than that. */
 /* The first half of it alone: the answer comes by ip_client_take() with NULL,
  * and there is a moment for something else meanwhile. */
 enum ps_status ip_client_take_say(struct ip_client *client,
@@ -56,6 +61,23 @@ enum ps_status ip_client_give(struct ip_client *client,
 /* @count: 1 to IP_LIST_MAX. @fds_out: as many places; the caller's. */
 enum ps_status ip_client_need(struct ip_client *client, uint32_t first,
 			      uint32_t count, bool *write_out, int *fds_out);
+/* A descriptor to be handed to anybody; the caller's. PS_UNSUPPORTED: the
+ * daemon is too old, as for the three below. */
+enum ps_status ip_client_export(struct ip_client *client, uint32_t segment,
+				int *fd_out);
+
+/* @issue: seq is filled in. */
+enum ps_status ip_client_issue(struct ip_client *client,
+			       const struct ip_issue *issue,
+			       uint8_t ticket_out[IP_TICKET_BYTES]);
+/* One OPENED at a time: called again while IP_LIST_MORE is set (@ticket NULL
+ * then). @fds_out: IP_LIST_MAX places, one for each segment; the caller's.
+ * Which segments they are is for the caller to check. */
+enum ps_status ip_client_open(struct ip_client *client, const uint8_t *ticket,
+			      struct ip_opened *opened_out, int *fds_out);
+/* In as many messages as it takes; any @count. */
+enum ps_status ip_client_close(struct ip_client *client,
+			       const uint32_t *segments, uint32_t count);
 enum ps_status ip_client_leave(struct ip_client *client);
 /* @text_out: free() it. */
 enum ps_status ip_client_ask(struct ip_client *client,

@@ -9,7 +9,6 @@
 
 #include "base/status.h"
 
-#include <assert.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -68,6 +67,8 @@ static void need_fields(struct ip_cursor *c, struct ip_need *need)
 	ip_field_u32(c, &need->seq);
 	ip_field_u32(c, &need->first);
 	ip_field_u32(c, &need->count);
+	if (c->minor >= IP_MINOR_OUTSIDE)
+		ip_field_u32(c, &need->flags);
 }
 
 static void part_fields(struct ip_cursor *c, struct ip_part *part)
@@ -167,7 +168,14 @@ void ip_daemon_fields(struct ip_cursor *c, struct ip_message *msg)
 	case IP_HELD:
 	case IP_GRANT:
 	case IP_RECALLED:
+	case IP_CLOSE:
 		list_fields(c, &msg->body.list);
+		break;
+	case IP_ISSUE:
+	case IP_TICKET:
+	case IP_OPEN:
+	case IP_OPENED:
+		ip_ticket_fields(c, msg);
 		break;
 	case IP_WELCOME:
 		welcome_fields(c, &msg->body.welcome);
@@ -204,12 +212,6 @@ void ip_daemon_fields(struct ip_cursor *c, struct ip_message *msg)
 /* ------------------------------------------------------------------ */
 /* What the fields may be                                              */
 
-/* Requests are counted from 1. */
-static enum ps_status check_seq(const struct ip_message *msg, uint32_t seq)
-{
-	return ip_check_range(msg->type, "seq", seq, 1, UINT32_MAX);
-}
-
 /* A newer peer may know more of them. */
 static uint64_t bits(const struct ip_message *msg, uint32_t known)
 {
@@ -225,7 +227,7 @@ static bool is_zero(const uint8_t *bytes, size_t size)
 static enum ps_status check_attach(const struct ip_message *msg)
 {
 	const struct ip_attach *attach = &msg->body.attach;
-	enum ps_status status = check_seq(msg, attach->seq);
+	enum ps_status status = ip_check_seq(msg, attach->seq);
 
 	if (status == PS_OK)
 		status = ip_check_range(IP_ATTACH, "minor_low",
@@ -273,10 +275,16 @@ static enum ps_status check_welcome(const struct ip_welcome *welcome)
 	return status;
 }
 
+/* All or none of the room: the two flags never come together. */
+static uint32_t last_take_flag(uint16_t minor)
+{
+	return minor < IP_MINOR_OUTSIDE ? IP_TAKE_SOME : IP_TAKE_OUTSIDE;
+}
+
 static enum ps_status check_take(const struct ip_message *msg)
 {
 	const struct ip_take *take = &msg->body.take;
-	enum ps_status status = check_seq(msg, take->seq);
+	enum ps_status status = ip_check_seq(msg, take->seq);
 
 	if (status == PS_OK)
 		status = ip_check_range(IP_TAKE, "count", take->count, 1,
@@ -286,82 +294,86 @@ static enum ps_status check_take(const struct ip_message *msg)
 					IP_WAIT_MAX_MS);
 	if (status == PS_OK)
 		status = ip_check_range(IP_TAKE, "flags", take->flags, 0,
-					bits(msg, IP_TAKE_SOME));
+					bits(msg, last_take_flag(msg->minor)));
 	return status;
-}
-
-/* Each below @end, none twice. @mark: a bit that does not count. */
-static enum ps_status check_numbers(uint16_t type, const uint32_t *numbers,
-				    uint32_t count, uint32_t mark, uint32_t end)
-{
-	uint8_t seen[IP_SEGMENTS_MAX / 8] = { 0 };
-	enum ps_status status;
-
-	assert(end <= IP_SEGMENTS_MAX);
-	for (uint32_t i = 0; i < count; i++) {
-		uint32_t number = numbers[i] & ~mark;
-		uint8_t bit = (uint8_t)(1u << number % 8);
-
-		status = ip_check_range(type, "a number in the list", number, 0,
-					end - 1);
-		if (status != PS_OK)
-			return status;
-		if (seen[number / 8] & bit)
-			return bs_fail(PS_PROTOCOL,
-				       "%s: %" PRIu32 " comes twice in the "
-				       "list",
-				       ip_type_name(type), number);
-		seen[number / 8] |= bit;
-	}
-	return PS_OK;
 }
 
 /* What differs between the messages that carry a list of segments. */
 struct list_rule {
 	uint32_t flags;
 	uint32_t least;
-	uint32_t mark; /* that an entry may carry */
+	uint32_t marks; /* of which an entry may carry one */
 };
 
-static struct list_rule list_rule(uint16_t type)
+static struct list_rule grant_rule(const struct ip_message *msg)
 {
-	switch ((enum ip_type)type) {
+	const struct list_rule held = { IP_LIST_MORE, 1, IP_SEGMENT_PARKED };
+	const struct list_rule room = { IP_LIST_MORE | IP_LIST_OUTSIDE, 1, 0 };
+	bool is_room = (msg->body.list.flags & IP_LIST_OUTSIDE) != 0;
+
+	return is_room && msg->minor >= IP_MINOR_OUTSIDE ? room : held;
+}
+
+static struct list_rule held_rule(uint16_t minor)
+{
+	uint32_t marks = IP_SEGMENT_PARKED;
+
+	if (minor >= IP_MINOR_OUTSIDE)
+		marks |= IP_SEGMENT_OUTSIDE | IP_SEGMENT_OPENED;
+	return (struct list_rule){ IP_LIST_MORE, 0, marks };
+}
+
+static struct list_rule list_rule(const struct ip_message *msg)
+{
+	switch ((enum ip_type)msg->type) {
 	case IP_GIVE:
 		return (struct list_rule){ IP_LIST_PARKED, 1, 0 };
+	case IP_CLOSE:
+		return (struct list_rule){ 0, 1, 0 };
 	case IP_GRANT:
-		return (struct list_rule){ IP_LIST_MORE, 1, IP_SEGMENT_PARKED };
+		return grant_rule(msg);
 	case IP_HELD:
-		return (struct list_rule){ IP_LIST_MORE, 0, IP_SEGMENT_PARKED };
+		return held_rule(msg->minor);
 	default: /* RECALLED */
 		return (struct list_rule){ IP_LIST_MORE, 0, 0 };
 	}
 }
 
-static bool has_flags(uint32_t flags, uint32_t known)
+/* Each entry has one at most. */
+static enum ps_status check_marks(uint16_t type, const struct ip_list *list)
 {
-	return (flags & ~known) == 0;
+	for (uint32_t i = 0; i < list->count; i++) {
+		uint32_t marks = list->segment[i] & ~IP_SEGMENT_NUMBER;
+
+		if ((marks & (marks - 1)) != 0)
+			return bs_fail(PS_PROTOCOL,
+				       "%s: segment %" PRIu32 " has the marks "
+				       "0x%" PRIx32 ", may have one",
+				       ip_type_name(type),
+				       list->segment[i] & IP_SEGMENT_NUMBER,
+				       marks);
+	}
+	return PS_OK;
 }
 
 static enum ps_status check_list(const struct ip_message *msg)
 {
 	const struct ip_list *list = &msg->body.list;
-	struct list_rule rule = list_rule(msg->type);
+	struct list_rule rule = list_rule(msg);
 	enum ps_status status = PS_OK;
 
-	if (msg->type == IP_GIVE)
-		status = check_seq(msg, list->seq);
-	if (status == PS_OK && msg->minor <= IP_MINOR_HIGH &&
-	    !has_flags(list->flags, rule.flags))
-		status = bs_fail(
-			PS_PROTOCOL,
-			"%s: flags are 0x%" PRIx32 ", may be 0x%" PRIx32,
-			ip_type_name(msg->type), list->flags, rule.flags);
+	if (msg->type == IP_GIVE || msg->type == IP_CLOSE)
+		status = ip_check_seq(msg, list->seq);
+	if (status == PS_OK)
+		status = ip_check_flags(msg, list->flags, rule.flags);
 	if (status == PS_OK)
 		status = ip_check_range(msg->type, "count", list->count,
 					rule.least, IP_LIST_MAX);
 	if (status == PS_OK)
-		status = check_numbers(msg->type, list->segment, list->count,
-				       rule.mark, IP_SEGMENTS_MAX);
+		status = ip_check_numbers(msg->type, list->segment, list->count,
+					  rule.marks, IP_SEGMENTS_MAX);
+	if (status == PS_OK)
+		status = check_marks(msg->type, list);
 	return status;
 }
 
@@ -377,16 +389,23 @@ static enum ps_status check_grant(const struct ip_message *msg,
 		return status;
 	for (uint32_t i = 0; i < list->count; i++)
 		bare += !(list->segment[i] & IP_SEGMENT_PARKED);
+	if (list->flags & IP_LIST_OUTSIDE)
+		bare = 0;
 	return ip_check_range(IP_GRANT, "fd count", fd_count, bare, bare);
 }
 
 static enum ps_status check_need(const struct ip_message *msg)
 {
-	enum ps_status status = check_seq(msg, msg->body.need.seq);
+	const struct ip_need *need = &msg->body.need;
+	uint32_t flags = msg->minor < IP_MINOR_OUTSIDE ? 0 : IP_NEED_EXPORT;
+	enum ps_status status = ip_check_seq(msg, need->seq);
 
 	if (status == PS_OK)
-		status = ip_check_run(IP_NEED, msg->body.need.first,
-				      msg->body.need.count, IP_LIST_MAX);
+		status = ip_check_flags(msg, need->flags, flags);
+	if (status == PS_OK)
+		status = ip_check_run(
+			IP_NEED, need->first, need->count,
+			need->flags & IP_NEED_EXPORT ? 1 : IP_LIST_MAX);
 	return status;
 }
 
@@ -406,7 +425,7 @@ static enum ps_status check_part(const struct ip_part *part,
 
 static enum ps_status check_ask(const struct ip_message *msg)
 {
-	enum ps_status status = check_seq(msg, msg->body.ask.seq);
+	enum ps_status status = ip_check_seq(msg, msg->body.ask.seq);
 
 	if (status == PS_OK)
 		status = ip_check_range(IP_ASK, "question",
@@ -467,7 +486,7 @@ static enum ps_status check_piece(const struct ip_message *msg,
 		status = ip_check_range(msg->type, "fd count", fd_count, fds,
 					fds);
 	if (status == PS_OK)
-		status = check_numbers(
+		status = ip_check_numbers(
 			msg->type, piece->number, piece->count, 0,
 			piece->kind == IP_PIECE_PIDFDS ? IP_CLIENTS_MAX
 						       : IP_SEGMENTS_MAX);
@@ -500,7 +519,7 @@ static enum ps_status check_request(const struct ip_message *msg)
 	case IP_ASK:
 		return check_ask(msg);
 	case IP_LEAVE:
-		return check_seq(msg, msg->body.number.seq);
+		return ip_check_seq(msg, msg->body.number.seq);
 	default:
 		return PS_OK; /* DID, POLL, LOST, POLLED: any number */
 	}
@@ -513,7 +532,13 @@ enum ps_status ip_daemon_check(const struct ip_message *msg,
 	case IP_GIVE:
 	case IP_HELD:
 	case IP_RECALLED:
+	case IP_CLOSE:
 		return check_list(msg);
+	case IP_ISSUE:
+	case IP_TICKET:
+	case IP_OPEN:
+	case IP_OPENED:
+		return ip_ticket_check(msg, fd_count);
 	case IP_GRANT:
 		return check_grant(msg, fd_count);
 	case IP_WELCOME:

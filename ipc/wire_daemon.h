@@ -87,7 +87,8 @@ enum ip_take_flags {
 	/* Rather fewer than none: what there is now, without waiting. */
 	IP_TAKE_SOME = 1u << 0,
 	/* Minor 3: not the segments but their room: they are destroyed, and
-	 * the client takes as many bytes from the driver. All or none. */
+	 * the client takes as many bytes from the driver. All or none: never
+	 * with IP_TAKE_SOME. */
 	IP_TAKE_OUTSIDE = 1u << 1,
 };
 
@@ -112,8 +113,7 @@ enum ip_list_flags {
  * no descriptor travels. */
 #define IP_SEGMENT_PARKED 0x80000000u
 /* In HELD, minor 3: destroyed for room outside; opened by a ticket, another
- * client's or nobody's. A segment may come twice there: once as the client's
- * own, once as opened. */
+ * client's or nobody's. An entry has one mark at most. */
 #define IP_SEGMENT_OUTSIDE 0x40000000u
 #define IP_SEGMENT_OPENED 0x20000000u
 #define IP_SEGMENT_NUMBER 0x0fffffffu
@@ -168,14 +168,16 @@ struct ip_run {
 };
 
 /* Client: @bytes from @offset in the first of these segments, which are leased
- * to it and follow each other in its addresses. */
+ * to it and follow each other in its addresses. No segment twice. On the wire
+ * the runs come last. */
 struct ip_issue {
 	uint32_t seq;
 	uint32_t run_count; /* 1 to IP_TICKET_RUNS */
 	struct ip_run run[IP_TICKET_RUNS];
-	uint64_t offset; /* multiples of 512, both */
+	uint64_t offset; /* multiples of IP_TICKET_GRANULE, both; bytes not 0 */
 	uint64_t bytes;
 };
+#define IP_TICKET_GRANULE 512u
 
 /* TICKET (daemon) and OPEN (client): the client reads nothing in it. */
 struct ip_ticket {
@@ -195,7 +197,8 @@ struct ip_opened {
 };
 
 /* CLOSE has the body of a list: segments that the client had opened and has
- * unmapped; how often it opened them is its own affair. */
+ * unmapped, 1 at least, without flags or marks; how often it opened them is
+ * its own affair. */
 
 /* LEAVE and DID: a number and nothing else. */
 struct ip_number {

@@ -5,6 +5,7 @@
 
 #include "base/status.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -170,6 +171,46 @@ enum ps_status ip_check_run(uint16_t type, uint64_t first, uint64_t count,
 		status = ip_check_range(type, "first", first, 0,
 					IP_SEGMENTS_MAX - count);
 	return status;
+}
+
+enum ps_status ip_check_flags(const struct ip_message *msg, uint32_t flags,
+			      uint32_t known)
+{
+	if (msg->minor > IP_MINOR_HIGH || (flags & ~known) == 0)
+		return PS_OK;
+	return bs_fail(PS_PROTOCOL,
+		       "%s: flags are 0x%" PRIx32 ", may be 0x%" PRIx32,
+		       ip_type_name(msg->type), flags, known);
+}
+
+enum ps_status ip_check_seq(const struct ip_message *msg, uint32_t seq)
+{
+	return ip_check_range(msg->type, "seq", seq, 1, UINT32_MAX);
+}
+
+enum ps_status ip_check_numbers(uint16_t type, const uint32_t *numbers,
+				uint32_t count, uint32_t marks, uint32_t end)
+{
+	uint8_t seen[IP_SEGMENTS_MAX / 8] = { 0 };
+	enum ps_status status;
+
+	assert(end <= IP_SEGMENTS_MAX);
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t number = numbers[i] & ~marks;
+		uint8_t bit = (uint8_t)(1u << number % 8);
+
+		status = ip_check_range(type, "a number in the list", number, 0,
+					end - 1);
+		if (status != PS_OK)
+			return status;
+		if (seen[number / 8] & bit)
+			return bs_fail(PS_PROTOCOL,
+				       "%s: %" PRIu32 " comes twice in the "
+				       "list",
+				       ip_type_name(type), number);
+		seen[number / 8] |= bit;
+	}
+	return PS_OK;
 }
 
 /* The largest status that a minor version has. */

@@ -46,6 +46,14 @@ enum ps_status ip_check_padded(uint16_t type, const char *field,
 /* A run of 1 to @most segments. */
 enum ps_status ip_check_run(uint16_t type, uint64_t first, uint64_t count,
 			    uint64_t most);
+/* Each below @end, none twice. @marks: bits that do not count. */
+enum ps_status ip_check_numbers(uint16_t type, const uint32_t *numbers,
+				uint32_t count, uint32_t marks, uint32_t end);
+/* Bits; a newer peer may know more of them. */
+enum ps_status ip_check_flags(const struct ip_message *msg, uint32_t flags,
+			      uint32_t known);
+/* Of a request: they are counted from 1. */
+enum ps_status ip_check_seq(const struct ip_message *msg, uint32_t seq);
 /* The status and the text of a refusal or a denial. */
 enum ps_status ip_check_reason(const struct ip_message *msg, uint32_t status,
 			       const char text[IP_TEXT_MAX + 1]);
@@ -54,6 +62,11 @@ bool ip_is_printable(char c);
 /* ipc/wire_daemon.c: the types from IP_ATTACH on. */
 void ip_daemon_fields(struct ip_cursor *c, struct ip_message *msg);
 enum ps_status ip_daemon_check(const struct ip_message *msg,
+			       unsigned int fd_count);
+
+/* ipc/wire_tickets.c: ISSUE, TICKET, OPEN, OPENED. */
+void ip_ticket_fields(struct ip_cursor *c, struct ip_message *msg);
+enum ps_status ip_ticket_check(const struct ip_message *msg,
 			       unsigned int fd_count);
 
 /* ipc/offer.c */

@@ -71,23 +71,55 @@ static void check_numbers(const uint32_t *numbers, uint32_t count, uint32_t end)
 {
 	expect(count <= IP_LIST_MAX);
 	for (uint32_t i = 0; i < count; i++) {
-		expect((numbers[i] & ~IP_SEGMENT_PARKED) < end);
+		expect((numbers[i] & IP_SEGMENT_NUMBER) < end);
 		for (uint32_t j = 0; j < i; j++)
-			expect((numbers[i] ^ numbers[j]) << 1 != 0);
+			expect(((numbers[i] ^ numbers[j]) &
+				IP_SEGMENT_NUMBER) != 0);
 	}
 }
 
+/* Room comes without descriptors. */
 static void check_list(const struct ip_message *msg)
 {
 	const struct ip_list *list = &msg->body.list;
+	bool is_room = (list->flags & IP_LIST_OUTSIDE) != 0;
 	uint32_t bare = 0;
 
 	check_numbers(list->segment, list->count, IP_SEGMENTS_MAX);
 	for (uint32_t i = 0; i < list->count; i++)
-		bare += !(list->segment[i] & IP_SEGMENT_PARKED);
-	if (msg->type == IP_GIVE || msg->type == IP_RECALLED)
+		bare += !(list->segment[i] & ~IP_SEGMENT_NUMBER);
+	if (msg->type != IP_GRANT && msg->type != IP_HELD)
 		expect(bare == list->count);
-	expect(msg->fd_count == (msg->type == IP_GRANT ? bare : 0));
+	if (msg->type == IP_GRANT && !is_room)
+		expect(msg->fd_count == bare);
+	else
+		expect(msg->fd_count == 0);
+}
+
+static void check_issue(const struct ip_issue *issue)
+{
+	expect(issue->run_count >= 1 && issue->run_count <= IP_TICKET_RUNS);
+	for (uint32_t i = 0; i < issue->run_count; i++) {
+		uint32_t first = issue->run[i].first;
+		uint32_t end = first + issue->run[i].count;
+
+		expect(first < end && end <= IP_SEGMENTS_MAX);
+		for (uint32_t j = 0; j < i; j++)
+			expect(issue->run[j].first >= end ||
+			       issue->run[j].first + issue->run[j].count <=
+				       first);
+	}
+	expect(issue->offset + issue->bytes > issue->offset);
+	expect((issue->offset | issue->bytes) % IP_TICKET_GRANULE == 0);
+}
+
+static void check_opened(const struct ip_message *msg)
+{
+	const struct ip_opened *opened = &msg->body.opened;
+
+	check_numbers(opened->segment, opened->count, IP_SEGMENTS_MAX);
+	expect(opened->count > 0 && msg->fd_count == opened->count);
+	expect(opened->offset + opened->bytes > opened->offset);
 }
 
 static void check_piece(const struct ip_message *msg)
@@ -114,7 +146,14 @@ static void check_body(const struct ip_message *msg)
 	case IP_HELD:
 	case IP_GRANT:
 	case IP_RECALLED:
+	case IP_CLOSE:
 		check_list(msg);
+		break;
+	case IP_ISSUE:
+		check_issue(&msg->body.issue);
+		break;
+	case IP_OPENED:
+		check_opened(msg);
 		break;
 	case IP_PIECE:
 	case IP_DROP:

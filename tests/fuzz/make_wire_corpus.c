@@ -142,6 +142,24 @@ static void put_longest_list(enum ip_type type)
 	put_message(&msg, name);
 }
 
+/* Room outside the pool. */
+static void put_outside(void)
+{
+	struct ip_message msg;
+
+	th_sample(IP_TAKE, &msg);
+	msg.body.take.flags = IP_TAKE_OUTSIDE;
+	put_message(&msg, "TAKE-outside");
+	ip_message_init(&msg, IP_GRANT, IP_MINOR_HIGH);
+	msg.body.list = (struct ip_list){ 2, IP_LIST_OUTSIDE, 2, { 4, 3 } };
+	put_message(&msg, "GRANT-outside");
+	ip_message_init(&msg, IP_HELD, IP_MINOR_HIGH);
+	msg.body.list = (struct ip_list){ 2, 0, 3, { 4, 3, 2 } };
+	msg.body.list.segment[1] |= IP_SEGMENT_OUTSIDE;
+	msg.body.list.segment[2] |= IP_SEGMENT_OPENED;
+	put_message(&msg, "HELD-outside");
+}
+
 /* The forms of the daemon's messages that the samples do not have. */
 static void put_other_forms(void)
 {
@@ -161,6 +179,13 @@ static void put_other_forms(void)
 	msg.body.piece.kind = IP_PIECE_END;
 	msg.body.piece.count = msg.fd_count = 0;
 	put_message(&msg, "PIECE-end");
+	th_sample(IP_NEED, &msg);
+	msg.minor = IP_MINOR_CONTEXTS;
+	put_message(&msg, "NEED-older-minor");
+	th_sample(IP_NEED, &msg);
+	msg.body.need = (struct ip_need){ 4, 3, 1, IP_NEED_EXPORT };
+	put_message(&msg, "NEED-export");
+	put_outside();
 	put_longest_list(IP_GRANT);
 	put_longest_list(IP_GIVE);
 }

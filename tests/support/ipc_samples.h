@@ -130,6 +130,31 @@ static inline void th_sample_handover(struct ip_message *msg)
 	}
 }
 
+/* Of both sides. */
+static inline void th_sample_ticket(struct ip_message *msg)
+{
+	switch ((enum ip_type)msg->type) {
+	case IP_ISSUE:
+		msg->body.issue =
+			(struct ip_issue){ 6, 2, { { 3, 1 }, { 2, 1 } }, 0, 0 };
+		msg->body.issue.offset = 512;
+		msg->body.issue.bytes = TH_SEGMENT_BYTES;
+		break;
+	case IP_OPENED:
+		msg->body.opened = (struct ip_opened){ .seq = 6, .count = 2 };
+		msg->body.opened.offset = 512;
+		msg->body.opened.bytes = TH_SEGMENT_BYTES;
+		msg->body.opened.segment[0] = 3;
+		msg->body.opened.segment[1] = 2;
+		th_sample_fds(msg, 2);
+		break;
+	default: /* TICKET, OPEN */
+		msg->body.ticket.seq = 6;
+		memset(msg->body.ticket.ticket, 0x7e, IP_TICKET_BYTES);
+		break;
+	}
+}
+
 /* What a client and its service thread say. */
 static inline void th_sample_client(struct ip_message *msg)
 {
@@ -146,10 +171,17 @@ static inline void th_sample_client(struct ip_message *msg)
 		msg->body.list.flags = IP_LIST_PARKED;
 		break;
 	case IP_NEED:
-		msg->body.need = (struct ip_need){ 4, 0, 2 };
+		msg->body.need = (struct ip_need){ 4, 0, 2, 0 };
 		break;
 	case IP_ASK:
 		msg->body.ask = (struct ip_ask){ 1, IP_ASK_STATUS };
+		break;
+	case IP_CLOSE:
+		msg->body.list = (struct ip_list){ 7, 0, 2, { 4, 2 } };
+		break;
+	case IP_ISSUE:
+	case IP_OPEN:
+		th_sample_ticket(msg);
 		break;
 	case IP_RECALLED:
 		msg->body.list = (struct ip_list){ 9, 0, 2, { 3, 4 } };
@@ -191,6 +223,10 @@ static inline void th_sample_daemon(struct ip_message *msg)
 	case IP_ANSWER:
 		msg->body.answer = (struct ip_answer){ 1, 1000 };
 		th_sample_fds(msg, 1);
+		break;
+	case IP_TICKET:
+	case IP_OPENED:
+		th_sample_ticket(msg);
 		break;
 	case IP_RECALL:
 		msg->body.recall = (struct ip_recall){ 9, 2, 100 };
@@ -244,7 +280,8 @@ static const enum ip_type th_types[] = {
 	IP_DONE,   IP_ATTACH,  IP_TAKE,   IP_GIVE,   IP_NEED,     IP_LEAVE,
 	IP_ASK,    IP_WELCOME, IP_HELD,   IP_GRANT,  IP_DID,      IP_PART,
 	IP_DENY,   IP_ANSWER,  IP_RECALL, IP_POLL,   IP_LOST,     IP_RECALLED,
-	IP_POLLED, IP_BEGIN,   IP_PIECE,  IP_DROP,   IP_NOTE,
+	IP_POLLED, IP_BEGIN,   IP_PIECE,  IP_DROP,   IP_NOTE,     IP_ISSUE,
+	IP_OPEN,   IP_CLOSE,   IP_TICKET, IP_OPENED,
 };
 
 #define TH_TYPES (sizeof(th_types) / sizeof(th_types[0]))

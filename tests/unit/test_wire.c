@@ -28,7 +28,7 @@ static void test_wire_each_message_is_encoded_to_the_same_bytes(void **state)
 static void test_wire_segments_has_the_documented_bytes(void **state)
 {
 	static const uint8_t expected[] = {
-		'P', 'S', 'W', 'P', 1, 0, 2, 0, 5, 0, 2, 0, 12, 0,
+		'P', 'S', 'W', 'P', 1, 0, 3, 0, 5, 0, 2, 0, 12, 0,
 		0,   0,   2,   0,   0, 0, 2, 0, 0, 0, 1, 0, 0,  0,
 	};
 	struct th_bytes bytes;
@@ -58,7 +58,7 @@ static void test_wire_offer_fields_lie_as_documented(void **state)
 }
 
 static const struct th_bad_field bad_fields[] = {
-	{ IP_HELLO, AT_BODY, 2, 3, "minor_low is 3, must be 0 to 2" },
+	{ IP_HELLO, AT_BODY, 2, 4, "minor_low is 4, must be 0 to 3" },
 	{ IP_HELLO, AT_BODY + 2, 2, 0, "modes is 0, must be 1 to 3" },
 	{ IP_HELLO, AT_BODY + 2, 2, 4, "modes is 4, must be 1 to 3" },
 	{ IP_HELLO, AT_BODY + 4, 4, 0, "fds_at_once is 0, must be 1 to 253" },
@@ -215,7 +215,7 @@ static void test_wire_other_major_is_a_version_mismatch(void **state)
 	th_put(&bytes, AT_MAJOR, 2, 2);
 	th_assert_refused(&bytes, PS_VERSION_MISMATCH,
 			  "the peer speaks protocol "
-			  "2.2, this process 1.2");
+			  "2.3, this process 1.3");
 }
 
 static void test_wire_message_from_the_wrong_side_is_refused(void **state)

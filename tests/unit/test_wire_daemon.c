@@ -26,7 +26,7 @@ static void assert_unsaid(const struct ip_message *msg, const char *text)
 
 static const struct th_bad_field client_fields[] = {
 	{ IP_ATTACH, AT_BODY, 4, 0, "seq is 0, must be 1 to" },
-	{ IP_ATTACH, AT_BODY + 4, 2, 3, "minor_low is 3, must be 0 to 2" },
+	{ IP_ATTACH, AT_BODY + 4, 2, 4, "minor_low is 4, must be 0 to 3" },
 	{ IP_ATTACH, AT_BODY + 6, 2, 4, "flags is 4, must be 0 to 3" },
 	{ IP_ATTACH, AT_BODY + 8, 8, 0, "token is set, must be zeros" },
 	{ IP_ATTACH, AT_BODY + 48, 1, 0x1f, "byte 0 of name is 0x1f" },
@@ -37,7 +37,7 @@ static const struct th_bad_field client_fields[] = {
 	{ IP_TAKE, AT_BODY + 4, 4, 0, "count is 0, must be 1 to 65536" },
 	{ IP_TAKE, AT_BODY + 4, 4, 65537, "count is 65537" },
 	{ IP_TAKE, AT_BODY + 8, 4, 60001, "wait_ms is 60001, must be 0 to" },
-	{ IP_TAKE, AT_BODY + 12, 4, 2, "flags is 2, must be 0 to 1" },
+	{ IP_TAKE, AT_BODY + 12, 4, 3, "flags is 3, must be 0 to 2" },
 	{ IP_TAKE, AT_FDS, 2, 1, "fd count is 1, must be 0 to 0" },
 	{ IP_GIVE, AT_BODY, 4, 0, "GIVE: seq is 0" },
 	{ IP_GIVE, AT_BODY + 4, 4, 1, "flags are 0x1, may be 0x2" },
@@ -46,6 +46,10 @@ static const struct th_bad_field client_fields[] = {
 	  "first is 65535, must be 0 to 65534" },
 	{ IP_NEED, AT_BODY + 8, 4, 0, "count is 0, must be 1 to 253" },
 	{ IP_NEED, AT_BODY + 8, 4, 254, "count is 254, must be 1 to 253" },
+	{ IP_NEED, AT_BODY + 12, 4, 2, "flags are 0x2, may be 0x1" },
+	{ IP_NEED, AT_BODY + 12, 4, 1, "count is 2, must be 1 to 1" },
+	{ IP_CLOSE, AT_BODY, 4, 0, "CLOSE: seq is 0" },
+	{ IP_CLOSE, AT_BODY + 4, 4, 1, "flags are 0x1, may be 0x0" },
 	{ IP_LEAVE, AT_BODY, 4, 0, "LEAVE: seq is 0" },
 	{ IP_ASK, AT_BODY, 4, 0, "ASK: seq is 0" },
 	{ IP_ASK, AT_BODY + 4, 4, 0, "question is 0, must be 1 to 4" },
@@ -182,10 +186,7 @@ static void test_wire_welcome_to_an_impossible_pool_is_refused(void **state)
 /* Lists                                                               */
 
 static const enum ip_type lists[] = {
-	IP_GIVE,
-	IP_HELD,
-	IP_GRANT,
-	IP_RECALLED,
+	IP_GIVE, IP_HELD, IP_GRANT, IP_RECALLED, IP_CLOSE,
 };
 
 /* Entry 0 of each list with another value. */
@@ -223,6 +224,7 @@ static void test_wire_parked_mark_belongs_to_held_and_grant(void **state)
 	(void)state;
 	put_entry(IP_GIVE, 1 | IP_SEGMENT_PARKED, "is 2147483649, must be");
 	put_entry(IP_RECALLED, 1 | IP_SEGMENT_PARKED, "is 2147483649, must be");
+	put_entry(IP_CLOSE, 1 | IP_SEGMENT_PARKED, "is 2147483649, must be");
 }
 
 static void test_wire_list_shorter_than_its_count_is_refused(void **state)
@@ -324,13 +326,18 @@ static void test_wire_last_piece_is_empty(void **state)
 /* ------------------------------------------------------------------ */
 /* Versions and sides                                                  */
 
+static bool is_of_minor_3(enum ip_type type)
+{
+	return ip_rule_find((uint16_t)type)->since == IP_MINOR_OUTSIDE;
+}
+
 static void test_wire_daemon_message_of_minor_0_is_refused(void **state)
 {
 	struct th_bytes bytes;
 
 	(void)state;
 	for (size_t i = 0; i < TH_TYPES; i++) {
-		if (th_types[i] < IP_ATTACH)
+		if (th_types[i] < IP_ATTACH || is_of_minor_3(th_types[i]))
 			continue;
 		th_bytes_of(th_types[i], &bytes);
 		th_put(&bytes, AT_MINOR, 2, 0);
@@ -404,6 +411,23 @@ static void test_wire_newer_client_may_want_more(void **state)
 	assert_int_equal(msg.body.ask.question, 77);
 }
 
+static void test_wire_need_of_minor_2_has_no_flags(void **state)
+{
+	struct ip_message again;
+	struct ip_message msg;
+	struct th_bytes bytes;
+
+	(void)state;
+	th_sample(IP_NEED, &msg);
+	msg.minor = 2;
+	th_assert_round_trip(&msg, &again);
+	th_encode(&msg, &bytes);
+	assert_int_equal(bytes.size, IP_HEADER_BYTES + 12);
+	msg.body.need.count = 1;
+	msg.body.need.flags = IP_NEED_EXPORT;
+	assert_unsaid(&msg, "flags are 0x1, may be 0x0");
+}
+
 static void test_wire_status_of_a_later_minor_is_refused(void **state)
 {
 	struct ip_message msg;
@@ -466,6 +490,7 @@ static const struct th_test tests[] = {
 	TH_TEST(test_wire_handover_keeps_its_bytes_in_every_minor),
 	TH_TEST(test_wire_attach_of_minor_1_has_no_contexts),
 	TH_TEST(test_wire_attach_of_minor_2_lacks_no_contexts),
+	TH_TEST(test_wire_need_of_minor_2_has_no_flags),
 	TH_TEST(test_wire_newer_client_may_want_more),
 	TH_TEST(test_wire_status_of_a_later_minor_is_refused),
 	TH_TEST(test_wire_each_side_may_refuse),
