@@ -5,6 +5,7 @@
 #include "device/sim/queue.h"
 
 #include "device/sim/entry.h"
+#include "device/sim/per_thread.h"
 
 #include <stdlib.h>
 
@@ -95,20 +96,30 @@ CUresult sim_capture_check(void)
 	return is_barred ? sim_capture_refuse() : CUDA_SUCCESS;
 }
 
+static CUresult is_capturing(CUstream stream, CUstreamCaptureStatus *status)
+{
+	return status ? sim_capture_status(stream, status)
+		      : CUDA_ERROR_INVALID_VALUE;
+}
+
 CUresult cuStreamIsCapturing(CUstream stream, CUstreamCaptureStatus *status)
 {
 	ENTER_CONTEXT(cuStreamIsCapturing);
-	if (!status)
-		return CUDA_ERROR_INVALID_VALUE;
-	return sim_capture_status(stream, status);
+	return is_capturing(stream, status);
 }
 
-CUresult cuStreamBeginCapture_v2(CUstream stream, CUstreamCaptureMode mode)
+CUresult cuStreamIsCapturing_ptsz(CUstream stream,
+				  CUstreamCaptureStatus *status)
+{
+	ENTER_CONTEXT(cuStreamIsCapturing_ptsz);
+	return is_capturing(sim_own_stream(stream), status);
+}
+
+static CUresult begin_capture(CUstream stream, CUstreamCaptureMode mode)
 {
 	CUresult result = CUDA_SUCCESS;
 	struct sim_queue *queue;
 
-	ENTER_CONTEXT(cuStreamBeginCapture_v2);
 	if ((unsigned int)mode > CU_STREAM_CAPTURE_MODE_RELAXED)
 		return CUDA_ERROR_INVALID_VALUE;
 	pthread_mutex_lock(&sim_work_lock);
@@ -129,12 +140,23 @@ CUresult cuStreamBeginCapture_v2(CUstream stream, CUstreamCaptureMode mode)
 	return result;
 }
 
-CUresult cuStreamEndCapture(CUstream stream, CUgraph *graph)
+CUresult cuStreamBeginCapture_v2(CUstream stream, CUstreamCaptureMode mode)
+{
+	ENTER_CONTEXT(cuStreamBeginCapture_v2);
+	return begin_capture(stream, mode);
+}
+
+CUresult cuStreamBeginCapture_v2_ptsz(CUstream stream, CUstreamCaptureMode mode)
+{
+	ENTER_CONTEXT(cuStreamBeginCapture_v2_ptsz);
+	return begin_capture(sim_own_stream(stream), mode);
+}
+
+static CUresult end_capture(CUstream stream, CUgraph *graph)
 {
 	CUresult result = CUDA_SUCCESS;
 	struct sim_queue *queue;
 
-	ENTER_CONTEXT(cuStreamEndCapture);
 	if (!graph)
 		return CUDA_ERROR_INVALID_VALUE;
 	*graph = NULL;
@@ -151,6 +173,18 @@ CUresult cuStreamEndCapture(CUstream stream, CUgraph *graph)
 		return result;
 	*graph = calloc(1, sizeof(**graph));
 	return *graph ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+CUresult cuStreamEndCapture(CUstream stream, CUgraph *graph)
+{
+	ENTER_CONTEXT(cuStreamEndCapture);
+	return end_capture(stream, graph);
+}
+
+CUresult cuStreamEndCapture_ptsz(CUstream stream, CUgraph *graph)
+{
+	ENTER_CONTEXT(cuStreamEndCapture_ptsz);
+	return end_capture(sim_own_stream(stream), graph);
 }
 
 CUresult cuGraphDestroy(CUgraph graph)

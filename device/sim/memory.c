@@ -4,6 +4,7 @@
 /* Plain allocations, their sharing by legacy IPC, and pinned host memory. */
 #include "device/sim/address.h"
 #include "device/sim/entry.h"
+#include "device/sim/per_thread.h"
 #include "device/sim/work.h"
 
 #include <string.h>
@@ -84,11 +85,24 @@ CUresult cuMemFree_v2(CUdeviceptr address)
 	return sim_address_remove(address, SIM_ALLOC);
 }
 
+static CUresult allocate_async(CUdeviceptr *address, uint64_t bytes,
+			       CUstream stream)
+{
+	(void)stream;
+	return allocate(address, bytes);
+}
+
 CUresult cuMemAllocAsync(CUdeviceptr *address, size_t bytes, CUstream stream)
 {
 	ENTER_CONTEXT(cuMemAllocAsync);
-	(void)stream;
-	return allocate(address, bytes);
+	return allocate_async(address, bytes, stream);
+}
+
+CUresult cuMemAllocAsync_ptsz(CUdeviceptr *address, size_t bytes,
+			      CUstream stream)
+{
+	ENTER_CONTEXT(cuMemAllocAsync_ptsz);
+	return allocate_async(address, bytes, sim_own_stream(stream));
 }
 
 static CUresult run_free(struct sim_op *op)
@@ -96,12 +110,11 @@ static CUresult run_free(struct sim_op *op)
 	return sim_address_remove(((struct free_op *)op)->address, SIM_ALLOC);
 }
 
-CUresult cuMemFreeAsync(CUdeviceptr address, CUstream stream)
+static CUresult free_async(CUdeviceptr address, CUstream stream)
 {
 	struct sim_mapping mapping;
 	struct free_op *op;
 
-	ENTER_CONTEXT(cuMemFreeAsync);
 	if (!address)
 		return CUDA_SUCCESS;
 	if (!sim_address_find(address, &mapping) ||
@@ -112,6 +125,18 @@ CUresult cuMemFreeAsync(CUdeviceptr address, CUstream stream)
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	op->address = address;
 	return sim_submit(stream, &op->op);
+}
+
+CUresult cuMemFreeAsync(CUdeviceptr address, CUstream stream)
+{
+	ENTER_CONTEXT(cuMemFreeAsync);
+	return free_async(address, stream);
+}
+
+CUresult cuMemFreeAsync_ptsz(CUdeviceptr address, CUstream stream)
+{
+	ENTER_CONTEXT(cuMemFreeAsync_ptsz);
+	return free_async(address, sim_own_stream(stream));
 }
 
 CUresult cuDeviceGetDefaultMemPool(CUmemoryPool *pool, CUdevice device)
