@@ -15,12 +15,24 @@
 
 #include "device/driver.h"
 
-/* NULL: this process has no libcuda.so.1, or one that is too old for a pool:
- * then nothing is replaced. The same table as dv_driver_get() has then. */
+/*
+ * Never NULL, and so is no function of it that hooks.def names, whatever the
+ * driver is: a hook forwards and looks at nothing. Where this process has no
+ * libcuda.so.1 a function answers CUDA_ERROR_NOT_INITIALIZED, where the driver
+ * lacks it CUDA_ERROR_NOT_SUPPORTED. dv_driver_loaded() says afterwards
+ * whether a pool can be had from it: NULL when it is too old.
+ */
 const struct dv_driver *pl_driver(void);
+
+/* Whether this process has a libcuda.so.1. */
+bool pl_has_driver(void);
 
 /* Our function for one of the real driver's, else @address itself. */
 void *pl_replace(void *address);
+
+/* Whether it is one of the functions in hooks.def, as ours. */
+bool pl_is_hook(const void *address);
+bool pl_is_hook_name(const char *name);
 
 /* The real one. */
 void *pl_real_dlsym(void *handle, const char *name);

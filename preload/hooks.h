@@ -12,15 +12,9 @@
 
 #define PL_EXPORT __attribute__((visibility("default")))
 
-#define HOOK(name) PL_EXPORT __typeof__(*((struct dv_driver *)0)->name) name;
+#define HOOK(name, version)                                                    \
+	PL_EXPORT __typeof__(*((struct dv_driver *)0)->name) name;
 #include "preload/hooks.def"
 #undef HOOK
-
-/* The real one; where there is none, what a program gets that calls it all the
- * same because it was linked to it. */
-#define PL_FORWARD(name, arguments)                                            \
-	(!pl_driver()         ? CUDA_ERROR_NOT_INITIALIZED                     \
-	 : !pl_driver()->name ? CUDA_ERROR_NOT_SUPPORTED                       \
-			      : pl_driver()->name arguments)
 
 #endif /* PRELOAD_HOOKS_H */
