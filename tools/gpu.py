@@ -23,7 +23,7 @@ import time
 PACKED = ["tests", "bench", "demo", "examples", "lib", "device", "cli",
           "poold"]
 DATA = (".ptx", ".safetensors")  # what programs load from beside them
-CARRIED = ("libcmocka.so", "libjansson.so", "libz.so",
+CARRIED = ("libcmocka.so", "libjansson.so", "libsodium.so", "libz.so",
            # the HTTP server of poolswitch, and what it is made of
            "libmicrohttpd.so", "libgnutls.so", "libp11-kit.so", "libidn2.so",
            "libunistring.so", "libtasn1.so", "libnettle.so", "libhogweed.so",
