@@ -7,6 +7,7 @@
  *
  * LOCK(rank, what it guards)
  */
+LOCK(BS_RANK_PRELOAD, "preload: who attaches; contexts, captures, CUDA's pools")
 LOCK(BS_RANK_PROCESS, "lib: the process's list of pools")
 LOCK(BS_RANK_LEASE, "lib: the talk of one attached pool with the daemon")
 LOCK(BS_RANK_POOL, "lib: segments and inserted ranges of one pool")
@@ -16,4 +17,5 @@ LOCK(BS_RANK_AL_ROOM, "allocator: free ranges and large blocks")
 LOCK(BS_RANK_AL_PEAK, "allocator: the peak and who may reach it")
 LOCK(BS_RANK_GPU_JOBS, "poold: what the GPU's thread is to do and has done")
 LOCK(BS_RANK_DEVICE, "device: the process's driver and device handles")
+LOCK(BS_RANK_LEDGER, "preload: what the driver gave beside the pool")
 LOCK(BS_RANK_TEST, "tests: the reference of a model-based test")

@@ -10,10 +10,13 @@
  *   Published after the driver has given it, taken out before the driver has
  *   it back: an address that is used again meanwhile has a new entry.
  *   The lock is held for a few loads and stores, never around a call.
+ *   In a forked child it is empty and unlocked, whatever the parent did when
+ *   it forked: the kernel wipes its page.
  */
 #ifndef PRELOAD_LEDGER_H
 #define PRELOAD_LEDGER_H
 
+#include "device/cuda_abi.h"
 #include "include/poolswitch.h"
 
 enum pl_kind {
@@ -32,16 +35,28 @@ enum pl_kind {
 	PL_KINDS
 };
 
+/* What is to be undone when the driver has it back. */
+enum pl_toll {
+	PL_TOLL_NONE = 0, /* nothing: there was no pool to tell */
+	PL_TOLL_ROOM,     /* the room that was made for it */
+	PL_TOLL_PASSED,   /* it is counted: there was no room for it */
+};
+
 struct pl_entry {
 	uint64_t key;
 	enum pl_kind kind;
 	uint32_t count; /* references, for who needs them */
 	uint64_t bytes;
 	uint64_t other;
+	enum pl_toll toll;
+	const struct ps_pool *pool; /* that the toll was paid to */
 };
 
 /* PS_HOST_MEMORY. An entry of this kind and key is replaced. */
 enum ps_status pl_ledger_put(const struct pl_entry *entry);
+/* The same, but an entry that is there stays and has the new one's count and
+ * bytes added. */
+enum ps_status pl_ledger_add(const struct pl_entry *entry);
 /* false: there is none. */
 bool pl_ledger_find(enum pl_kind kind, uint64_t key,
 		    struct pl_entry *entry_out);
@@ -57,10 +72,18 @@ bool pl_ledger_take_of(enum pl_kind kind, uint64_t other,
 /* How many of the kind there are, and their bytes. */
 uint32_t pl_ledger_sum(enum pl_kind kind, uint64_t *bytes_out);
 
-/* ---- room in the pool for what the driver is about to give ---- */
+/* ---- room in the pool for what the driver is about to give: room.c ---- */
 
-/* PS_OK also when this process has no pool to make room in. */
-enum ps_status pl_room_take(uint64_t bytes);
-void pl_room_give(uint64_t bytes);
+/* For pl_room_take(): the GPU of the current context. */
+#define PL_DEVICE_CURRENT (-1)
+
+/*
+ * Before the driver is asked for entry->bytes on @device: has room made for
+ * them, where there is a pool on that GPU. Fills in toll and pool. Other than
+ * CUDA_SUCCESS: what the program gets.
+ */
+CUresult pl_room_take(CUdevice device, struct pl_entry *entry);
+/* The driver has it back, or never gave it. */
+void pl_room_give(const struct pl_entry *entry);
 
 #endif /* PRELOAD_LEDGER_H */
