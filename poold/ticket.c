@@ -11,27 +11,29 @@
 /* docs/protocol.md shows these places. */
 enum {
 	AT_MAGIC = 0,
-	AT_OWNER = 4,
-	AT_EPOCHS = 12,
-	AT_RUNS = 16,
-	AT_OFFSET = 36,
-	AT_BYTES = 42,
-	AT_MAC = 48,
+	AT_OWNER = 8,
+	AT_EPOCHS = 16,
+	AT_RUNS = 20,
+	AT_OFFSET = 40,
+	AT_BYTES = 45,
+	AT_MAC = 50,
 };
 
+/* As much of it as there is room for. */
 #define MAC_BYTES (IP_TICKET_BYTES - AT_MAC)
+#define PLACE_BYTES 5
 #define RUN_BYTES 4
 #define NO_RUN UINT32_MAX
 
-_Static_assert(MAC_BYTES >= crypto_generichash_BYTES_MIN &&
+_Static_assert(MAC_BYTES <= crypto_generichash_BYTES &&
 		       PD_KEY_BYTES >= crypto_generichash_KEYBYTES_MIN &&
 		       PD_KEY_BYTES <= crypto_generichash_KEYBYTES_MAX,
 	       "BLAKE2b's sizes");
 _Static_assert(AT_RUNS + RUN_BYTES * IP_TICKET_RUNS == AT_OFFSET,
 	       "room for the runs");
 
-/* The last byte is the form's number: another form has another one. */
-static const uint8_t magic[4] = { 'P', 'S', 'T', 1 };
+/* Another form would have another one. */
+_Static_assert(sizeof(PS_TICKET_MAGIC) - 1 == AT_OWNER, "the magic's place");
 
 static void put(uint8_t *at, size_t bytes, uint64_t value)
 {
@@ -55,11 +57,13 @@ static void sign(const uint8_t key[PD_KEY_BYTES],
 		 const uint8_t ticket[IP_TICKET_BYTES], uint8_t mac[MAC_BYTES])
 {
 	uint8_t signed_bytes[AT_MAC + IP_POOL_ID_BYTES];
+	uint8_t whole[crypto_generichash_BYTES];
 
 	memcpy(signed_bytes, ticket, AT_MAC);
 	memcpy(signed_bytes + AT_MAC, pool_id, IP_POOL_ID_BYTES);
-	crypto_generichash(mac, MAC_BYTES, signed_bytes, sizeof(signed_bytes),
-			   key, PD_KEY_BYTES);
+	crypto_generichash(whole, sizeof(whole), signed_bytes,
+			   sizeof(signed_bytes), key, PD_KEY_BYTES);
+	memcpy(mac, whole, MAC_BYTES);
 }
 
 void pd_ticket_write(const uint8_t key[PD_KEY_BYTES],
@@ -67,7 +71,7 @@ void pd_ticket_write(const uint8_t key[PD_KEY_BYTES],
 		     const struct pd_grant_of *grant,
 		     uint8_t ticket_out[IP_TICKET_BYTES])
 {
-	memcpy(ticket_out + AT_MAGIC, magic, sizeof(magic));
+	memcpy(ticket_out + AT_MAGIC, PS_TICKET_MAGIC, AT_OWNER);
 	put(ticket_out + AT_OWNER, 8, grant->owner);
 	put(ticket_out + AT_EPOCHS, 4, grant->epochs);
 	for (uint32_t i = 0; i < IP_TICKET_RUNS; i++) {
@@ -80,8 +84,10 @@ void pd_ticket_write(const uint8_t key[PD_KEY_BYTES],
 			put(at + 2, 2, run->count - 1);
 		}
 	}
-	put(ticket_out + AT_OFFSET, 6, grant->offset / IP_TICKET_GRANULE);
-	put(ticket_out + AT_BYTES, 6, grant->bytes / IP_TICKET_GRANULE);
+	put(ticket_out + AT_OFFSET, PLACE_BYTES,
+	    grant->offset / IP_TICKET_GRANULE);
+	put(ticket_out + AT_BYTES, PLACE_BYTES,
+	    grant->bytes / IP_TICKET_GRANULE);
 	sign(key, pool_id, ticket_out, ticket_out + AT_MAC);
 }
 
@@ -101,8 +107,9 @@ static void read_fields(const uint8_t ticket[IP_TICKET_BYTES],
 		grant->run[i].count = (uint32_t)get(at + 2, 2) + 1;
 		grant->run_count++;
 	}
-	grant->offset = get(ticket + AT_OFFSET, 6) * IP_TICKET_GRANULE;
-	grant->bytes = get(ticket + AT_BYTES, 6) * IP_TICKET_GRANULE;
+	grant->offset =
+		get(ticket + AT_OFFSET, PLACE_BYTES) * IP_TICKET_GRANULE;
+	grant->bytes = get(ticket + AT_BYTES, PLACE_BYTES) * IP_TICKET_GRANULE;
 }
 
 enum ps_status pd_ticket_read(const uint8_t key[PD_KEY_BYTES],
@@ -114,7 +121,7 @@ enum ps_status pd_ticket_read(const uint8_t key[PD_KEY_BYTES],
 
 	sign(key, pool_id, ticket, mac);
 	/* In a time that says nothing of where they differ. */
-	if (memcmp(ticket + AT_MAGIC, magic, sizeof(magic)) != 0 ||
+	if (memcmp(ticket + AT_MAGIC, PS_TICKET_MAGIC, AT_OWNER) != 0 ||
 	    sodium_memcmp(ticket + AT_MAC, mac, MAC_BYTES) != 0)
 		return bs_fail(PS_REFUSED, "the ticket was not issued by this "
 					   "daemon for its pool: it is damaged "

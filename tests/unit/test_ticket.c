@@ -82,15 +82,15 @@ static void test_ticket_of_the_largest_numbers_is_read_again(void **state)
 /* docs/protocol.md shows these places. */
 static void test_ticket_fields_lie_as_documented(void **state)
 {
-	static const uint8_t expected[48] = {
-		'P',  'S',  'T',  1,                        /* the form */
-		8,    7,    6,    5,    4,   3,   2,   1,   /* owner */
-		0xef, 0xbe, 0xad, 0xde,                     /* epochs */
-		0x2c, 1,    3,    0,    17,  0,   0,   0,   /* runs */
-		255,  255,  255,  255,  255, 255, 255, 255, /* none */
-		255,  255,  255,  255,                      /* none */
-		5,    0,    0,    0,    0,   0,             /* offset */
-		0,    0,    32,   0,    0,   0,             /* bytes */
+	static const uint8_t expected[50] = {
+		'p',  's',  'T',  'i',  'c', 'k', 'e', 't',
+		8,    7,    6,    5,    4,   3,   2,   1, /* owner */
+		0xef, 0xbe, 0xad, 0xde,                   /* epochs */
+		0x2c, 1,    3,    0,    17,  0,   0,   0, /* runs */
+		255,  255,  255,  255,  255, 255, 255, 255,
+		255,  255,  255,  255,     /* no more */
+		5,    0,    0,    0,    0, /* offset */
+		0,    0,    32,   0,    0, /* bytes */
 	};
 	uint8_t ticket[IP_TICKET_BYTES];
 
