@@ -9,10 +9,10 @@
  */
 #include "poold/gpu_parts.h"
 
+#include "base/size.h"
 #include "base/status.h"
 #include "ipc/conn.h"
 #include "ipc/layout.h"
-#include "poold/limits.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -207,7 +207,7 @@ static enum ps_status plan_parameter(const struct pd_gpu_plan *plan,
 
 	if (!plan->parameter)
 		return PS_OK;
-	status = pd_size_parse(plan->parameter,
+	status = bs_size_parse(plan->parameter,
 			       layout->segments * layout->segment_size,
 			       &wish->parameter);
 	wish->has_parameter = status == PS_OK;

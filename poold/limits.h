@@ -47,11 +47,6 @@ void pd_limits_init(struct pd_limits *limits_out);
 enum ps_status pd_limits_read(const char *path, uint64_t computation,
 			      struct pd_limits *limits_out);
 
-/* "40G", "1.5T", "4096", "25%" of @whole. PS_INVALID_ARGUMENT. For the
- * command line too. */
-enum ps_status pd_size_parse(const char *text, uint64_t whole,
-			     uint64_t *bytes_out);
-
 bool pd_limits_allow(const struct pd_limits *limits, uid_t uid, gid_t gid);
 /* NULL: no entry. */
 const struct pd_user_limit *pd_limits_user(const struct pd_limits *limits,

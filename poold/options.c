@@ -3,6 +3,7 @@
 
 #include "poold/options.h"
 
+#include "base/size.h"
 #include "base/status.h"
 #include "ipc/address.h"
 
@@ -89,7 +90,7 @@ static uint64_t parse_size(const char *text, const char *option,
 
 	if (strchr(text, '%'))
 		argp_error(state, "%s is '%s', must be in bytes", option, text);
-	else if (pd_size_parse(text, 0, &bytes) != PS_OK)
+	else if (bs_size_parse(text, 0, &bytes) != PS_OK)
 		argp_error(state, "%s: %s", option, bs_fail_text());
 	return bytes;
 }
@@ -119,7 +120,7 @@ static const char *check_parameter(const char *text, struct argp_state *state)
 {
 	uint64_t bytes;
 
-	if (pd_size_parse(text, UINT64_C(1) << 40, &bytes) != PS_OK)
+	if (bs_size_parse(text, UINT64_C(1) << 40, &bytes) != PS_OK)
 		argp_error(state, "--parameter: %s", bs_fail_text());
 	return text;
 }
