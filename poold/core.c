@@ -19,6 +19,8 @@ static void begin_lists(struct pd_core *core, uint32_t users)
 	for (i = 0; i < core->slots; i++) {
 		core->clients[i].first_leased = PD_NONE;
 		core->clients[i].first_parked = PD_NONE;
+		core->clients[i].first_outside = PD_NONE;
+		core->clients[i].first_shared = PD_NONE;
 	}
 	for (i = 0; i < users; i++)
 		core->users[i].next = i + 1 < users ? i + 1 : PD_NONE;
@@ -145,14 +147,14 @@ void pd_core_drain(struct pd_core *core)
 	pd_queue_serve(core);
 }
 
-static const char lost_text[] =
+const char pd_lost_text[] =
 	"the GPU is lost, and what was in its memory; attach again when the "
 	"daemon has it back";
 
 void pd_core_lose(struct pd_core *core)
 {
 	core->is_lost = true;
-	pd_queue_deny_all(core, PS_DEVICE_LOST, lost_text);
+	pd_queue_deny_all(core, PS_DEVICE_LOST, pd_lost_text);
 	while (core->recall_first != PD_NONE)
 		pd_recall_end(core, &core->clients[core->recall_first]);
 	pd_queue_arm(core);
@@ -160,7 +162,7 @@ void pd_core_lose(struct pd_core *core)
 
 /* ---- clients come ---- */
 
-static struct pd_client *find_client(const struct pd_core *core, uint64_t id)
+struct pd_client *pd_find_client(const struct pd_core *core, uint64_t id)
 {
 	uint32_t slot;
 
@@ -175,12 +177,12 @@ static enum ps_status check_admission(const struct pd_core *core,
 				      const struct pd_client_record *wanted)
 {
 	if (core->is_lost)
-		return bs_fail(PS_DEVICE_LOST, "%s", lost_text);
+		return bs_fail(PS_DEVICE_LOST, "%s", pd_lost_text);
 	if (core->is_draining)
 		return bs_fail(PS_REFUSED,
 			       "the daemon is draining and takes no new "
 			       "clients; attach to another, or start it again");
-	if (wanted->id == 0 || find_client(core, wanted->id) != NULL)
+	if (wanted->id == 0 || pd_find_client(core, wanted->id) != NULL)
 		return bs_fail(PS_INVALID_ARGUMENT,
 			       "client %llu is known already; choose another "
 			       "number",
@@ -242,10 +244,10 @@ enum ps_status pd_core_resume(struct pd_core *core, uint64_t id,
 			      uint32_t *slot_out,
 			      struct pd_client_record *granted_out)
 {
-	struct pd_client *client = find_client(core, id);
+	struct pd_client *client = pd_find_client(core, id);
 
 	if (core->is_lost)
-		return bs_fail(PS_DEVICE_LOST, "%s", lost_text);
+		return bs_fail(PS_DEVICE_LOST, "%s", pd_lost_text);
 	if (client == NULL || !is_token(client, token))
 		return bs_fail(PS_REFUSED,
 			       "no client of this number and token is known "
@@ -284,6 +286,16 @@ void pd_core_away(struct pd_core *core, uint32_t slot, uint64_t now_ms)
 	pd_queue_serve(core);
 }
 
+/* What others have open of a dead client's comes back when they have closed
+ * it, not behind its fence. */
+static void bind(struct pd_core *core, const struct pd_client *client,
+		 uint32_t list)
+{
+	for (; list != PD_NONE; list = core->segments[list].next)
+		if (pd_segment_is_bound(core, list))
+			pd_quota_bound(core, client->user, 1);
+}
+
 static void quarantine(struct pd_core *core, struct pd_client *client)
 {
 	silence(core, client);
@@ -292,8 +304,13 @@ static void quarantine(struct pd_core *core, struct pd_client *client)
 	core->living--;
 	core->leased -= client->leased;
 	core->parked -= client->parked;
+	core->outside -= client->outside;
+	core->charged -= client->shared;
 	core->quarantined += pd_held(client);
 	core->users[client->user].quarantined += pd_held(client);
+	bind(core, client, client->first_leased);
+	bind(core, client, client->first_parked);
+	bind(core, client, client->first_shared);
 }
 
 void pd_core_dead(struct pd_core *core, uint32_t slot, uint64_t now_ms)
@@ -305,13 +322,14 @@ void pd_core_dead(struct pd_core *core, uint32_t slot, uint64_t now_ms)
 	pd_queue_serve(core);
 }
 
+/* Somebody may still have it mapped who is not known: only remaking helps. */
 static void release(struct pd_core *core, uint32_t *list, bool safe)
 {
-	while (*list != PD_NONE)
-		if (safe)
-			pd_segment_dirty(core, *list);
-		else
-			pd_segment_remake(core, *list);
+	while (*list != PD_NONE) {
+		if (!safe)
+			core->segments[*list].is_tainted = true;
+		pd_segment_dirty(core, *list);
+	}
 }
 
 /* Its segments have gone; in the journal its name goes last. */
@@ -344,13 +362,17 @@ void pd_core_reclaim(struct pd_core *core, uint32_t slot, bool safe,
 		quarantine(core, client);
 	release(core, &client->first_leased, safe);
 	release(core, &client->first_parked, safe);
+	release(core, &client->first_outside, true);
+	/* Given back, so unmapped, long ago. */
+	release(core, &client->first_shared, true);
+	pd_share_close_all(core, slot, safe);
 	forget(core, client);
 	pd_queue_serve(core);
 }
 
 /* ---- requests ---- */
 
-static enum ps_status check_here(const struct pd_core *core, uint32_t slot)
+enum ps_status pd_check_here(const struct pd_core *core, uint32_t slot)
 {
 	if (slot >= core->slots || core->clients[slot].presence != PD_HERE)
 		return bs_fail(PS_PROTOCOL,
@@ -361,7 +383,7 @@ static enum ps_status check_here(const struct pd_core *core, uint32_t slot)
 static enum ps_status check_take(const struct pd_core *core, uint32_t slot,
 				 const struct ip_take *take)
 {
-	enum ps_status status = check_here(core, slot);
+	enum ps_status status = pd_check_here(core, slot);
 
 	if (status != PS_OK)
 		return status;
@@ -371,7 +393,8 @@ static enum ps_status check_take(const struct pd_core *core, uint32_t slot,
 			       take->seq, core->clients[slot].request.seq);
 	if (take->count == 0 || take->count > IP_SEGMENTS_MAX ||
 	    take->wait_ms > IP_WAIT_MAX_MS ||
-	    (take->flags & ~(uint32_t)IP_TAKE_SOME) != 0)
+	    (take->flags != 0 && take->flags != IP_TAKE_SOME &&
+	     take->flags != IP_TAKE_OUTSIDE))
 		return bs_fail(PS_PROTOCOL,
 			       "TAKE %u asks for %u segments within %u ms, "
 			       "flags %#x; at most %u within %u ms",
@@ -392,7 +415,7 @@ enum ps_status pd_core_take(struct pd_core *core, uint32_t slot,
 	if (core->is_lost) {
 		core->denials++;
 		core->ops.deny(core->owner, slot, take->seq, PS_DEVICE_LOST,
-			       lost_text);
+			       pd_lost_text);
 		return PS_OK;
 	}
 	pd_queue_add(core, &core->clients[slot], take);
@@ -400,18 +423,24 @@ enum ps_status pd_core_take(struct pd_core *core, uint32_t slot,
 	return PS_OK;
 }
 
-static bool has(const struct pd_core *core, uint32_t slot, uint32_t n)
+/* As far as it was told. @outside: one that is counts too. */
+static bool has(const struct pd_core *core, uint32_t slot, uint32_t n,
+		bool outside)
 {
-	return pd_is_computation(core, n) && core->segments[n].client == slot &&
-	       (core->segments[n].state == PD_LEASED ||
-		core->segments[n].state == PD_PARKED);
+	const struct pd_segment *segment = &core->segments[n];
+
+	if (!pd_is_computation(core, n) || segment->client != slot)
+		return false;
+	return segment->state == PD_LEASED || segment->state == PD_PARKED ||
+	       (outside && segment->state == PD_OUTSIDE &&
+		!segment->is_pending);
 }
 
 /* Each is the client's, and none comes twice. */
 static enum ps_status check_list(struct pd_core *core, uint32_t slot,
-				 const struct ip_list *list)
+				 const struct ip_list *list, bool outside)
 {
-	enum ps_status status = check_here(core, slot);
+	enum ps_status status = pd_check_here(core, slot);
 	uint32_t i, n;
 
 	if (status != PS_OK)
@@ -422,7 +451,7 @@ static enum ps_status check_list(struct pd_core *core, uint32_t slot,
 	core->stamp++;
 	for (i = 0; i < list->count; i++) {
 		n = list->segment[i];
-		if (!has(core, slot, n))
+		if (!has(core, slot, n, outside))
 			return bs_fail(PS_PROTOCOL,
 				       "segment %u is not this client's", n);
 		if (core->segments[n].stamp == core->stamp)
@@ -457,15 +486,16 @@ static void park(struct pd_core *core, uint32_t slot,
 enum ps_status pd_core_give(struct pd_core *core, uint32_t slot,
 			    const struct ip_list *list, uint64_t now_ms)
 {
+	bool parked = (list->flags & IP_LIST_PARKED) != 0;
 	enum ps_status status;
 
 	pd_core_set_time(core, now_ms);
-	status = check_list(core, slot, list);
+	status = check_list(core, slot, list, !parked);
 	if (status != PS_OK)
 		return status;
 	if (list->count == 0)
 		return bs_fail(PS_PROTOCOL, "GIVE of no segment");
-	if (list->flags & IP_LIST_PARKED)
+	if (parked)
 		park(core, slot, list);
 	else
 		give_back(core, list);
@@ -480,7 +510,7 @@ enum ps_status pd_core_recalled(struct pd_core *core, uint32_t slot,
 	enum ps_status status;
 
 	pd_core_set_time(core, now_ms);
-	status = check_list(core, slot, list);
+	status = check_list(core, slot, list, false);
 	if (status != PS_OK)
 		return status;
 	give_back(core, list);
@@ -509,7 +539,7 @@ enum ps_status pd_core_need(const struct pd_core *core, uint32_t slot,
 			    const struct ip_need *need, bool *write_out)
 {
 	uint32_t end = need->first + need->count;
-	enum ps_status status = check_here(core, slot);
+	enum ps_status status = pd_check_here(core, slot);
 
 	if (status != PS_OK)
 		return status;
@@ -533,19 +563,32 @@ enum ps_status pd_core_need(const struct pd_core *core, uint32_t slot,
 
 /* ---- questions ---- */
 
+/* The segment with what HELD says of it; PD_NONE: it is not in there. */
+static uint32_t held_entry(const struct pd_core *core, uint32_t slot,
+			   uint32_t n)
+{
+	if (pd_core_has_open(core, slot, n))
+		return n | IP_SEGMENT_OPENED;
+	if (!has(core, slot, n, true))
+		return PD_NONE;
+	if (core->segments[n].state == PD_PARKED)
+		return n | IP_SEGMENT_PARKED;
+	if (core->segments[n].state == PD_OUTSIDE)
+		return n | IP_SEGMENT_OUTSIDE;
+	return n;
+}
+
 uint32_t pd_core_held(const struct pd_core *core, uint32_t slot, uint32_t from,
 		      uint32_t *segments_out, uint32_t room)
 {
-	uint32_t n = from > core->first ? from : core->first, count = 0;
+	uint32_t n = from > core->first ? from : core->first, count = 0, entry;
 
 	for (; n < core->end; n++) {
-		if (!has(core, slot, n))
+		entry = held_entry(core, slot, n);
+		if (entry == PD_NONE)
 			continue;
 		if (count < room)
-			segments_out[count] =
-				n | (core->segments[n].state == PD_PARKED
-					     ? IP_SEGMENT_PARKED
-					     : 0);
+			segments_out[count] = entry;
 		count++;
 	}
 	return count;
@@ -563,8 +606,8 @@ void pd_core_totals(const struct pd_core *core, struct pd_totals *totals_out)
 		.remaking = core->remaking * unit,
 		.leased = core->leased * unit,
 		.parked = core->parked * unit,
-		.quarantined =
-			((uint64_t)core->quarantined + core->damaged) * unit,
+		.outside = core->outside * unit,
+		.quarantined = pd_kept(core) * unit,
 		.guaranteed = core->promised * unit,
 		.clients = core->used_slots - core->damaged_slots,
 		.grants = core->grants,
@@ -590,6 +633,8 @@ bool pd_core_client(const struct pd_core *core, uint32_t slot,
 		.record = client->record,
 		.leased = client->leased * core->unit,
 		.parked = client->parked * core->unit,
+		.outside = client->outside * core->unit,
+		.opened = client->opened * core->unit,
 		.waits = client->request.waits,
 	};
 	return true;

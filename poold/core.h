@@ -46,11 +46,14 @@
  * is free as it and those before it lack, and waits for its own deadline at
  * most.
  *
+ * What a living client gives back while others have it open stays charged to
+ * it until they have closed it, or it goes: it cannot make room for others.
+ *
  * Invariants (pd_core_check() looks at every one)
  *   The journal says what the core says, before anybody is told.
  *   A segment has at most one client; LEASED, PARKED and OUTSIDE have one that
- *   is here, away or dead, all others none. A segment that anybody has open is
- *   LEASED, PARKED or SHARED.
+ *   is here, away or dead, SHARED has one or none, all others none. A segment
+ *   that anybody has open is LEASED, PARKED or SHARED.
  *   No client and no user is above its limit. The guarantees of all others
  *   can still be met after each grant.
  *   A PARKED segment is granted to its own client only.
@@ -114,6 +117,7 @@ struct pd_core_config {
 /*
  * A core over a journal, new or inherited: clients in it begin as away, what
  * is DIRTY or REMAKING is put to work (the ops are called from in here).
+ * OUTSIDE ones are left as they are, vacated or not.
  * PS_HOST_MEMORY. Damaged client records keep their segments quarantined.
  */
 enum ps_status pd_core_new(const struct pd_core_config *config, uint64_t now_ms,
@@ -153,8 +157,9 @@ enum ps_status pd_core_resume(struct pd_core *core, uint64_t id,
 			      uint32_t *slot_out,
 			      struct pd_client_record *granted_out);
 /* For HELD: the client's segments in order, with IP_SEGMENT_PARKED,
- * IP_SEGMENT_OUTSIDE or IP_SEGMENT_OPENED (a segment of its own that it also
- * has open cannot be: it is refused); at most @room; returns how many there are from @from on (a segment number). */
+ * IP_SEGMENT_OUTSIDE or IP_SEGMENT_OPENED (no segment is the client's and open
+ * by it at once), without those that are still being vacated for it; at most
+ * @room; returns how many there are from @from on (a segment number). */
 uint32_t pd_core_held(const struct pd_core *core, uint32_t slot, uint32_t from,
 		      uint32_t *segments_out, uint32_t room);
 
@@ -194,31 +199,36 @@ enum ps_status pd_core_need(const struct pd_core *core, uint32_t slot,
 			    const struct ip_need *need, bool *write_out);
 
 /* A segment leased to the client is about to be handed to anybody: tainted.
- * PS_PERMISSION when it is not leased to it. */
+ * PS_PERMISSION when it is not leased to it; PS_DEVICE_LOST. */
 enum ps_status pd_core_export(struct pd_core *core, uint32_t slot,
 			      uint32_t segment);
 
 /* ---- tickets ---- */
 
 /* All are leased to the client, in runs that are inside the pool and overlap
- * nowhere; offset and bytes fit them. PS_PERMISSION, PS_INVALID_ARGUMENT. The
- * text of the ticket is poold/ticket.h's business. */
+ * nowhere; offset and bytes fit them. PS_PERMISSION, PS_INVALID_ARGUMENT,
+ * PS_DEVICE_LOST. The text of the ticket is poold/ticket.h's business. */
 enum ps_status pd_core_issue(const struct pd_core *core, uint32_t slot,
 			     const struct ip_issue *issue,
 			     struct pd_grant_of *grant_out);
 /*
  * @slot opens what a ticket that is known to be ours names. PS_REFUSED, with
  * one text for all of these: the owner is gone or another user's, a segment
- * is not its any more or was leased anew; also: it is the client's own
- * (PS_NOT_OURS), or PD_OPENERS have it open. @segments_out: room for all.
- * Opening what is open already is well.
+ * is not its any more or was leased anew; with another: PD_OPENERS have one
+ * open. PS_NOT_OURS: it is the client's own; PS_DEVICE_LOST. Whenever it
+ * fails nothing is opened. @segments_out: room for all of the pool. Opening
+ * what is open already is well.
  */
 enum ps_status pd_core_open(struct pd_core *core, uint32_t slot,
 			    const struct pd_grant_of *grant,
 			    uint32_t *segments_out, uint32_t *count_out);
-/* PS_PROTOCOL: a segment that it does not have open, or twice. */
+/* PS_PROTOCOL: a segment that it does not have open, or twice; no segment;
+ * nothing changed. */
 enum ps_status pd_core_close(struct pd_core *core, uint32_t slot,
 			     const struct ip_list *list, uint64_t now_ms);
+/* Whether the client may have the descriptor of a segment by a ticket. */
+bool pd_core_has_open(const struct pd_core *core, uint32_t slot,
+		      uint32_t segment);
 
 /* ---- what the ops were asked to do has been done ---- */
 

@@ -37,7 +37,7 @@ static void settle_client(struct pd_core *core, uint32_t slot)
 	static const struct pd_client_record nobody;
 	struct pd_client *client = &core->clients[slot];
 
-	if (client->is_damaged && pd_held(client) == 0) {
+	if (client->is_damaged && pd_held(client) == 0 && client->opened == 0) {
 		pd_journal_put_client(core->journal, slot, &nobody);
 		client->is_damaged = false;
 		client->presence = PD_FREE_SLOT;
@@ -50,41 +50,73 @@ static void settle_client(struct pd_core *core, uint32_t slot)
 	}
 }
 
-static bool is_held(const struct pd_segment_record *record)
+static bool is_client(const struct pd_core *core, uint32_t slot)
 {
-	return record->state == PD_LEASED || record->state == PD_PARKED;
+	return slot < core->slots &&
+	       core->clients[slot].presence != PD_FREE_SLOT;
+}
+
+static bool are_clients(const struct pd_core *core,
+			const uint16_t openers[PD_OPENERS])
+{
+	uint32_t i;
+
+	for (i = 0; i < PD_OPENERS; i++)
+		if (openers[i] != PD_NO_OPENER && !is_client(core, openers[i]))
+			return false;
+	return true;
+}
+
+/* Nothing is open that nobody's user had; what a client has its user had. */
+static bool is_user_believable(const struct pd_core *core,
+			       const struct pd_segment_record *record)
+{
+	if (record->client == PD_NO_CLIENT)
+		return record->state != PD_SHARED || record->user != PD_NO_USER;
+	return is_client(core, record->client) &&
+	       (core->clients[record->client].is_damaged ||
+		core->clients[record->client].record.uid == record->user);
 }
 
 static bool is_believable(const struct pd_core *core,
 			  const struct pd_segment_record *record)
 {
-	switch (record->state) {
-	case PD_LEASED:
-	case PD_PARKED:
-		return record->client < core->slots &&
-		       core->clients[record->client].presence != PD_FREE_SLOT;
-	case PD_CLEAN:
-	case PD_DIRTY:
-	case PD_REMAKING:
-		return true;
-	default:
+	if (!are_clients(core, record->openers) ||
+	    !is_user_believable(core, record))
 		return false;
+	return record->state != PD_PARAMETER && record->state != PD_DAMAGED;
+}
+
+static void adopt_openers(struct pd_core *core, struct pd_segment *segment,
+			  const uint16_t openers[PD_OPENERS])
+{
+	uint32_t i;
+
+	for (i = 0; i < PD_OPENERS; i++) {
+		if (openers[i] == PD_NO_OPENER)
+			continue;
+		segment->openers[segment->opens++] = openers[i];
+		core->clients[openers[i]].opened++;
 	}
 }
 
 static void adopt_segment(struct pd_core *core, uint32_t n)
 {
 	struct pd_segment_record record = pd_journal_segment(core->journal, n);
+	struct pd_segment *segment = &core->segments[n];
 	uint32_t client = PD_NONE, user = PD_NONE;
 
 	if (!is_believable(core, &record)) {
 		pd_segment_load(core, n, PD_DAMAGED, PD_NONE, PD_NONE);
 		return;
 	}
-	if (is_held(&record))
+	if (record.client != PD_NO_CLIENT)
 		client = record.client;
 	if (record.user != PD_NO_USER)
 		user = pd_user_ref(core, record.user);
+	segment->epoch = record.epoch;
+	segment->is_tainted = record.is_tainted;
+	adopt_openers(core, segment, record.openers);
 	pd_segment_load(core, n, record.state, client, user);
 	if (user != PD_NONE)
 		pd_user_unref(core, user);

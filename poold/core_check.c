@@ -33,7 +33,7 @@ static enum ps_status check_journal(const struct pd_core *core, uint32_t n)
 {
 	const struct pd_segment *segment = &core->segments[n];
 	struct pd_segment_record record = pd_journal_segment(core->journal, n);
-	uint32_t user = PD_NO_USER;
+	uint32_t user = PD_NO_USER, opener, i;
 
 	/* Nothing is written over what cannot be believed. */
 	if (segment->state == PD_DAMAGED)
@@ -43,6 +43,15 @@ static enum ps_status check_journal(const struct pd_core *core, uint32_t n)
 	EXPECT("journal: state of segment", n, record.state, segment->state);
 	EXPECT("journal: client of segment", n, record.client, segment->client);
 	EXPECT("journal: user of segment", n, record.user, user);
+	EXPECT("journal: epoch of segment", n, record.epoch, segment->epoch);
+	EXPECT("journal: segment is tainted", n, record.is_tainted,
+	       segment->is_tainted);
+	for (i = 0; i < PD_OPENERS; i++) {
+		opener =
+			i < segment->opens ? segment->openers[i] : PD_NO_OPENER;
+		EXPECT("journal: opener of segment", n, record.openers[i],
+		       opener);
+	}
 	return PS_OK;
 }
 
@@ -68,15 +77,76 @@ static enum ps_status check_bits(const struct pd_core *core, uint32_t n)
 static enum ps_status check_holder(const struct pd_core *core, uint32_t n)
 {
 	const struct pd_segment *segment = &core->segments[n];
-	bool held = segment->state == PD_LEASED || segment->state == PD_PARKED;
+	bool held = segment->state == PD_LEASED ||
+		    segment->state == PD_PARKED || segment->state == PD_OUTSIDE;
 
-	if (!held) {
+	EXPECT("leased without an epoch: segment", n,
+	       segment->state == PD_LEASED && segment->epoch == 0, false);
+	if (!held &&
+	    (segment->state != PD_SHARED || segment->client == PD_NONE)) {
 		EXPECT("client of segment", n, segment->client, PD_NONE);
 		return PS_OK;
 	}
 	EXPECT("slot of segment", n, segment->client < core->slots, true);
 	EXPECT("segment of a free slot", n,
 	       core->clients[segment->client].presence == PD_FREE_SLOT, false);
+	EXPECT("user of segment", n, segment->user,
+	       core->clients[segment->client].is_damaged
+		       ? segment->user
+		       : core->clients[segment->client].user);
+	return PS_OK;
+}
+
+static enum ps_status check_opener(const struct pd_core *core, uint32_t n,
+				   uint32_t slot)
+{
+	const struct pd_segment *segment = &core->segments[n];
+	const struct pd_client *client = &core->clients[slot];
+
+	EXPECT("slot that has open segment", n, slot < core->slots, true);
+	EXPECT("a free slot has open segment", n,
+	       client->presence == PD_FREE_SLOT, false);
+	EXPECT("its own client has it open: segment", n,
+	       segment->client == slot, false);
+	if (!client->is_damaged)
+		EXPECT("user that has open segment", n, client->user,
+		       segment->user);
+	return PS_OK;
+}
+
+static enum ps_status check_openers(const struct pd_core *core, uint32_t n)
+{
+	const struct pd_segment *segment = &core->segments[n];
+	bool may = segment->state == PD_LEASED || segment->state == PD_PARKED;
+	enum ps_status status = PS_OK;
+	uint32_t i, k;
+
+	EXPECT("openers of segment", n, segment->opens <= PD_OPENERS, true);
+	EXPECT("shared and open by nobody: segment", n,
+	       segment->state == PD_SHARED && segment->opens == 0, false);
+	EXPECT("open and not to be: segment", n,
+	       segment->opens > 0 && !may && segment->state != PD_SHARED,
+	       false);
+	for (i = 0; i < segment->opens && status == PS_OK; i++) {
+		for (k = 0; k < i; k++)
+			EXPECT("open twice by a client: segment", n,
+			       segment->openers[i] == segment->openers[k],
+			       false);
+		status = check_opener(core, n, segment->openers[i]);
+	}
+	return status;
+}
+
+static enum ps_status check_outside(const struct pd_core *core, uint32_t n)
+{
+	const struct pd_segment *segment = &core->segments[n];
+
+	EXPECT("pending and not outside: segment", n,
+	       segment->is_pending && segment->state != PD_OUTSIDE, false);
+	EXPECT("is vacated for nobody: segment", n,
+	       segment->is_vacating && !segment->is_pending &&
+		       segment->state != PD_REMAKING,
+	       false);
 	return PS_OK;
 }
 
@@ -85,6 +155,10 @@ static enum ps_status check_segment(const struct pd_core *core, uint32_t n)
 	enum ps_status status = check_holder(core, n);
 
 	if (status == PS_OK)
+		status = check_openers(core, n);
+	if (status == PS_OK)
+		status = check_outside(core, n);
+	if (status == PS_OK)
 		status = check_bits(core, n);
 	if (status == PS_OK)
 		status = check_journal(core, n);
@@ -92,35 +166,50 @@ static enum ps_status check_segment(const struct pd_core *core, uint32_t n)
 }
 
 struct counts {
-	uint32_t of[PD_DAMAGED + 1];
+	uint32_t of[PD_SHARED + 1];
 	uint32_t fresh;
 	uint32_t resting;
 	uint32_t leased;
 	uint32_t parked;
+	uint32_t outside;
+	uint32_t charged;
 	uint32_t quarantined;
+	uint32_t shared;
+	uint32_t bound;
 	uint32_t damaged;
 };
+
+static void count_held(const struct pd_core *core,
+		       const struct pd_segment *segment, struct counts *counts)
+{
+	const struct pd_client *client = &core->clients[segment->client];
+	bool lives = pd_lives(client);
+
+	if (client->is_damaged) {
+		counts->damaged++;
+		return;
+	}
+	counts->quarantined += !lives;
+	counts->bound += !lives && segment->opens > 0;
+	counts->leased += lives && segment->state == PD_LEASED;
+	counts->parked += lives && segment->state == PD_PARKED;
+	counts->outside += lives && segment->state == PD_OUTSIDE;
+	counts->charged += lives && segment->state == PD_SHARED;
+}
 
 static void count_one(const struct pd_core *core,
 		      const struct pd_segment *segment, struct counts *counts)
 {
-	const struct pd_client *client;
-
 	counts->of[segment->state]++;
 	counts->fresh += segment->state == PD_CLEAN && segment->user == PD_NONE;
-	counts->resting += segment->tries > 0;
+	counts->resting += segment->tries > 0 && segment->state == PD_REMAKING;
 	counts->damaged += segment->state == PD_DAMAGED;
-	if (segment->client == PD_NONE)
+	if (segment->client != PD_NONE) {
+		count_held(core, segment, counts);
 		return;
-	client = &core->clients[segment->client];
-	if (client->is_damaged)
-		counts->damaged++;
-	else if (!pd_lives(client))
-		counts->quarantined++;
-	else if (segment->state == PD_LEASED)
-		counts->leased++;
-	else
-		counts->parked++;
+	}
+	counts->shared += segment->state == PD_SHARED;
+	counts->bound += segment->state == PD_SHARED;
 }
 
 static enum ps_status check_counts(const struct pd_core *core,
@@ -133,21 +222,26 @@ static enum ps_status check_counts(const struct pd_core *core,
 	EXPECT("resting", 0, core->resting, counts->resting);
 	EXPECT("leased", 0, core->leased, counts->leased);
 	EXPECT("parked", 0, core->parked, counts->parked);
+	EXPECT("outside", 0, core->outside, counts->outside);
+	EXPECT("charged", 0, core->charged, counts->charged);
 	EXPECT("quarantined", 0, core->quarantined, counts->quarantined);
+	EXPECT("shared", 0, core->shared, counts->shared);
+	EXPECT("bound", 0, core->bound, counts->bound);
 	EXPECT("damaged", 0, core->damaged, counts->damaged);
 	EXPECT("all", 0,
-	       pd_free(core) + core->leased + core->parked + core->quarantined +
-		       core->damaged,
+	       pd_free(core) + core->leased + core->parked + core->outside +
+		       pd_kept(core),
 	       core->end - core->first);
 	return PS_OK;
 }
 
 static enum ps_status check_segments(const struct pd_core *core)
 {
-	struct counts counts = { { 0 }, 0, 0, 0, 0, 0, 0 };
+	struct counts counts;
 	enum ps_status status;
 	uint32_t n;
 
+	memset(&counts, 0, sizeof(counts));
 	for (n = core->first; n < core->end; n++) {
 		status = check_segment(core, n);
 		if (status != PS_OK)
@@ -177,6 +271,40 @@ static enum ps_status check_list(const struct pd_core *core, uint32_t slot,
 		length++;
 	}
 	EXPECT("list: length, of slot", slot, length, count);
+	return PS_OK;
+}
+
+static enum ps_status check_opened(const struct pd_core *core, uint32_t slot)
+{
+	uint32_t n, i, opened = 0;
+
+	for (n = core->first; n < core->end; n++)
+		for (i = 0; i < core->segments[n].opens; i++)
+			opened += core->segments[n].openers[i] == slot;
+	EXPECT("open by client", slot, core->clients[slot].opened, opened);
+	return PS_OK;
+}
+
+/* What is pending is all of its request, and comes first in the list. */
+static enum ps_status check_pending(const struct pd_core *core, uint32_t slot)
+{
+	const struct pd_client *client = &core->clients[slot];
+	uint32_t n = client->first_outside, pending = 0, left = 0, should = 0;
+
+	for (; n != PD_NONE && core->segments[n].is_pending;
+	     n = core->segments[n].next) {
+		pending++;
+		left += core->segments[n].is_vacating ||
+			core->segments[n].tries > 0;
+	}
+	for (; n != PD_NONE; n = core->segments[n].next)
+		EXPECT("pending behind one that is not: segment", n,
+		       core->segments[n].is_pending, false);
+	if (client->request.waits && client->request.vacating > 0)
+		should = client->request.count;
+	EXPECT("pending for client", slot, pending, should);
+	EXPECT("being vacated for client", slot, left,
+	       should > 0 ? client->request.vacating : 0);
 	return PS_OK;
 }
 
@@ -217,7 +345,9 @@ static enum ps_status check_conduct(const struct pd_core *core, uint32_t slot)
 	EXPECT("asked and is not here: client", slot,
 	       client->recall.active && !here, false);
 	EXPECT("a free slot has segments: client", slot,
-	       client->presence == PD_FREE_SLOT && pd_held(client) > 0, false);
+	       client->presence == PD_FREE_SLOT &&
+		       pd_held(client) + client->opened > 0,
+	       false);
 	return PS_OK;
 }
 
@@ -231,6 +361,16 @@ static enum ps_status check_client(const struct pd_core *core, uint32_t slot)
 	if (status == PS_OK)
 		status = check_list(core, slot, client->first_parked, PD_PARKED,
 				    client->parked);
+	if (status == PS_OK)
+		status = check_list(core, slot, client->first_outside,
+				    PD_OUTSIDE, client->outside);
+	if (status == PS_OK)
+		status = check_list(core, slot, client->first_shared, PD_SHARED,
+				    client->shared);
+	if (status == PS_OK)
+		status = check_opened(core, slot);
+	if (status == PS_OK)
+		status = check_pending(core, slot);
 	if (status == PS_OK)
 		status = check_record(core, slot);
 	if (status == PS_OK)
@@ -268,6 +408,9 @@ static void add_segments(const struct pd_core *core, uint32_t at,
 		user->refs++;
 		user->clean += core->segments[n].state == PD_CLEAN;
 		user->dirty += core->segments[n].state == PD_DIRTY;
+		user->shared += core->segments[n].state == PD_SHARED &&
+				core->segments[n].client == PD_NONE;
+		user->bound += pd_segment_is_bound(core, n);
 	}
 }
 
@@ -312,6 +455,8 @@ static enum ps_status compare_users(const struct pd_user *is,
 	EXPECT("held by user", is->uid, is->held, should->held);
 	EXPECT("quarantined of user", is->uid, is->quarantined,
 	       should->quarantined);
+	EXPECT("shared of user", is->uid, is->shared, should->shared);
+	EXPECT("bound of user", is->uid, is->bound, should->bound);
 	EXPECT("reserved of user", is->uid, is->reserved, should->reserved);
 	EXPECT("lacking of user", is->uid, is->lacking, should->lacking);
 	EXPECT("owed to user", is->uid, is->owed, pd_quota_owed(is));
@@ -328,9 +473,10 @@ static enum ps_status check_user(const struct pd_core *core, uint32_t at)
 	add_clients(core, at, &again);
 	add_limits(core, &again);
 	EXPECT("above its limit: user", user->uid,
-	       (uint64_t)user->held + user->quarantined > most, false);
+	       (uint64_t)user->held + user->quarantined + user->shared > most,
+	       false);
 	EXPECT("cannot be given what it was promised: user", user->uid,
-	       user->held + user->lacking > most, false);
+	       user->held + user->lacking + user->bound > most, false);
 	return compare_users(user, &again);
 }
 
@@ -353,9 +499,7 @@ static enum ps_status check_users(const struct pd_core *core)
 	EXPECT("owed", 0, core->owed, owed);
 	EXPECT("promised", 0, core->promised, promised);
 	EXPECT("more is owed than there is", core->owed,
-	       core->owed >
-		       (uint64_t)pd_free(core) + core->quarantined + core->debt,
-	       false);
+	       core->owed > pd_coming(core) + core->debt, false);
 	return PS_OK;
 }
 

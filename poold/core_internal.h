@@ -7,7 +7,10 @@
  *   core.c           life, clients, messages, questions
  *   core_adopt.c     a core from a journal
  *   core_quota.c     users, guarantees, limits: arithmetic only
- *   core_segments.c  states of segments, and which ones to give
+ *   core_segments.c  states of segments, and all that follows from them
+ *   core_choose.c    which segments to give
+ *   core_outside.c   room for memory that the pool cannot hold
+ *   core_share.c     tickets, and who has what open by them
  *   core_requests.c  who waits, in which order, for what
  *   core_recall.c    whom to ask for memory
  *   core_check.c     the validator
@@ -18,14 +21,20 @@
  *
  * What may be given to whom. Of the computation region
  *   free   is CLEAN, DIRTY or REMAKING
- *   held   is LEASED or PARKED by a client that is here or away
+ *   held   is LEASED, PARKED or OUTSIDE by a client that is here or away, or
+ *          SHARED and was given back by one: it stays charged with it, or
+ *          its promise would be counted on memory that is not there
+ *   bound  is open by somebody and its owner is dead or gone: it comes back
+ *          when it is closed, which nobody can be promised
  *   owed   is what all who were promised something do not hold yet: of a
- *          user the larger of what he lacks himself and what his clients lack
+ *          user the larger of what he lacks himself and what his clients lack;
+ *          what is bound counts as had by him
  *   slack  is free less owed
  * A client may take what it lacks, what its user lacks beyond what his
  * clients lack, and slack. So "owed is at most free" lasts: a taken segment
  * lowers both, or is slack; a given one raises free by one and owed by one at
- * most. A death moves segments out of both sides until its fence has passed.
+ * most. A death moves segments out of both sides until its fence has passed;
+ * what is bound then stays out of both until it is closed.
  */
 #ifndef POOLD_CORE_INTERNAL_H
 #define POOLD_CORE_INTERNAL_H
@@ -39,6 +48,9 @@
 #define PD_MIXED (UINT32_MAX - 1) /* block_user: of more than one */
 #define PD_BLOCK 64u              /* segments in a word of the bitmaps */
 
+/* Room outside is made within this, or by the request's own deadline if that
+ * is later: destroying takes its time whatever the client would wait. */
+#define PD_VACATE_MS 1000u
 /* A RECALL is answered within this, or the next client is asked. */
 #define PD_RECALL_MS 1000u
 /* So many clients are asked at once for what they may or may not have. */
@@ -46,13 +58,21 @@
 
 struct pd_segment {
 	enum pd_segment_state state;
-	uint32_t client; /* LEASED, PARKED */
+	uint32_t client; /* as in the journal */
 	uint32_t user;   /* who had it last; PD_NONE: nobody */
-	uint32_t prev;   /* in its client's list, or among those that rest */
+	uint32_t prev;   /* in its client's list */
 	uint32_t next;
-	uint32_t stamp;  /* of the last list that it was seen in */
-	uint32_t tries;  /* REMAKING: how often it failed */
-	uint64_t due_ms; /* REMAKING: the next try; 0: under way */
+	uint32_t prev_resting; /* among those that rest */
+	uint32_t next_resting;
+	uint32_t stamp;   /* of the last list that it was seen in */
+	uint32_t tries;   /* REMAKING, OUTSIDE: how often it failed */
+	uint64_t due_ms;  /* the next try; 0: under way, or none is wanted */
+	bool is_pending;  /* OUTSIDE: its client was not told yet */
+	bool is_vacating; /* asked for, not done; OUTSIDE or REMAKING */
+	bool is_tainted;
+	uint8_t opens; /* of the openers, at the start of the array */
+	uint32_t epoch;
+	uint16_t openers[PD_OPENERS];
 };
 
 struct pd_user {
@@ -64,13 +84,15 @@ struct pd_user {
 	uint32_t dirty;
 	uint32_t held;        /* by its clients here and away */
 	uint32_t quarantined; /* by its dead ones */
-	uint64_t guarantee;   /* by the limits */
-	uint64_t limit;       /* by the limits; UINT64_MAX: none */
-	uint64_t excess;      /* what it had when the limits came */
-	uint64_t reserved;    /* by its clients here and away */
-	uint64_t lacking;     /* of that, not held by them */
-	uint64_t owed;        /* its part of the core's */
-	uint64_t promised;    /* its part of the core's */
+	uint32_t shared;      /* by nobody */
+	uint32_t bound;
+	uint64_t guarantee; /* by the limits */
+	uint64_t limit;     /* by the limits; UINT64_MAX: none */
+	uint64_t excess;    /* what it had when the limits came */
+	uint64_t reserved;  /* by its clients here and away */
+	uint64_t lacking;   /* of that, not held by them */
+	uint64_t owed;      /* its part of the core's */
+	uint64_t promised;  /* its part of the core's */
 	/* What those who wait longer collect; of one walk along the queue. */
 	uint64_t walk;
 	uint64_t claimed_clean;
@@ -84,7 +106,9 @@ struct pd_user {
 /* A TAKE that is not answered. */
 struct pd_request {
 	bool waits;
-	bool is_first; /* of one walk: within its guarantees */
+	bool is_first;     /* of one walk: within its guarantees */
+	uint32_t vacating; /* segments that it has, being destroyed for it; not
+			    * 0: nothing else is done for it */
 	uint32_t seq;
 	uint32_t count;
 	uint32_t flags;
@@ -115,8 +139,13 @@ struct pd_client {
 	uint32_t next; /* among the free slots */
 	uint32_t leased;
 	uint32_t parked;
+	uint32_t outside;
+	uint32_t shared; /* given back while others have it open */
+	uint32_t opened; /* of others, or nobody's any more */
 	uint32_t first_leased;
 	uint32_t first_parked;
+	uint32_t first_outside;
+	uint32_t first_shared;
 	uint64_t reserved;
 	uint64_t limit;
 	struct pd_client_record record;
@@ -166,12 +195,16 @@ struct pd_core {
 	uint32_t fresh_count;
 	uint32_t dirty;
 	uint32_t remaking;
-	uint32_t resting; /* among them: failed before */
-	uint32_t first_resting;
-	uint64_t rest_due_ms; /* not later than the first of them; 0: none */
-	uint32_t leased;      /* by clients here and away */
+	uint32_t resting;       /* among them: failed before */
+	uint32_t first_resting; /* OUTSIDE ones too */
+	uint64_t rest_due_ms;   /* not later than the first of them; 0: none */
+	uint32_t leased;        /* by clients here and away */
 	uint32_t parked;
+	uint32_t outside;
+	uint32_t charged;     /* SHARED, of clients here and away */
 	uint32_t quarantined; /* by dead clients */
+	uint32_t shared;      /* SHARED, of no client */
+	uint32_t bound;       /* those, and of dead clients what is open */
 	uint32_t damaged; /* nobody's: their record, or their client's, is */
 	/* Promises. */
 	uint64_t owed;
@@ -212,7 +245,8 @@ static inline uint64_t pd_less(uint64_t a, uint64_t b)
 
 static inline uint32_t pd_held(const struct pd_client *client)
 {
-	return client->leased + client->parked;
+	return client->leased + client->parked + client->outside +
+	       client->shared;
 }
 
 /* Here or away: it can use what it has. */
@@ -226,6 +260,20 @@ static inline uint64_t pd_lack(const struct pd_client *client)
 	return pd_less(client->reserved, pd_held(client));
 }
 
+/* Free, or will be when the dead are fenced. */
+static inline uint64_t pd_coming(const struct pd_core *core)
+{
+	return (uint64_t)pd_free(core) + core->quarantined + core->shared -
+	       core->bound;
+}
+
+/* Of nobody who could use it: what totals and texts call so. */
+static inline uint64_t pd_kept(const struct pd_core *core)
+{
+	return (uint64_t)core->quarantined + core->charged + core->shared +
+	       core->damaged;
+}
+
 static inline bool pd_is_computation(const struct pd_core *core,
 				     uint32_t number)
 {
@@ -236,6 +284,16 @@ static inline uint32_t pd_slot(const struct pd_core *core,
 			       const struct pd_client *client)
 {
 	return (uint32_t)(client - core->clients);
+}
+
+static inline void pd_set_bit(uint64_t *bits, uint32_t n)
+{
+	bits[n / PD_BLOCK] |= UINT64_C(1) << n % PD_BLOCK;
+}
+
+static inline void pd_clear_bit(uint64_t *bits, uint32_t n)
+{
+	bits[n / PD_BLOCK] &= ~(UINT64_C(1) << n % PD_BLOCK);
 }
 
 /* ---- core_quota.c ---- */
@@ -252,6 +310,8 @@ uint32_t pd_user_find(const struct pd_core *core, uint32_t uid);
 void pd_quota_limits(struct pd_core *core, const struct pd_limits *limits);
 /* @taken more are held by the client, of its user; -1: one less. */
 void pd_quota_held(struct pd_core *core, struct pd_client *client, int taken);
+/* One more of the user's is bound; -1: one less. */
+void pd_quota_bound(struct pd_core *core, uint32_t user, int more);
 /* A living client's reservation begins or ends to count. */
 void pd_quota_join(struct pd_core *core, struct pd_client *client);
 void pd_quota_part(struct pd_core *core, struct pd_client *client);
@@ -272,8 +332,8 @@ enum ps_status pd_quota_admit(const struct pd_core *core,
 
 /* ---- core_segments.c ---- */
 
-/* The only way in which a segment changes, and what the journal says of it.
- * @client: of LEASED and PARKED, else PD_NONE. @user: whose references the
+/* The only way in which a segment changes its state, and what the journal says
+ * of it. @client: as in the journal, or PD_NONE. @user: whose references the
  * core counts. */
 void pd_segment_set(struct pd_core *core, uint32_t number,
 		    enum pd_segment_state state, uint32_t client,
@@ -282,16 +342,35 @@ void pd_segment_set(struct pd_core *core, uint32_t number,
 void pd_segment_load(struct pd_core *core, uint32_t number,
 		     enum pd_segment_state state, uint32_t client,
 		     uint32_t user);
-/* On its way to be CLEAN again. */
+/* As it is, told to the journal again: for what pd_segment_set() leaves
+ * alone. */
+void pd_segment_note(struct pd_core *core, uint32_t number);
+/* On its way to be CLEAN again: scrubbed, or remade where that would not do;
+ * SHARED first while somebody has it open. */
 void pd_segment_dirty(struct pd_core *core, uint32_t number);
+/* pre: nobody has it open. */
 void pd_segment_remake(struct pd_core *core, uint32_t number);
+/* Open, and its owner is dead or gone. */
+bool pd_segment_is_bound(const struct pd_core *core, uint32_t number);
+/* What was asked for failed: another time, later each time; or it went well. */
+void pd_segment_rest(struct pd_core *core, uint32_t number);
+void pd_segment_rested(struct pd_core *core, uint32_t number);
 /* Those that rested long enough are tried again. */
 void pd_segments_wake(struct pd_core *core);
+
+/* ---- core_choose.c ---- */
+
 /* Leases @parked of the client's parked ones, then @own CLEAN ones that its
  * user had and @fresh that nobody had, and answers its request. @mix: as many
  * in all, of whichever of the two kinds. pre: there are as many. */
 void pd_segments_grant(struct pd_core *core, struct pd_client *client,
 		       uint32_t parked, uint32_t own, uint32_t fresh, bool mix);
+/* Chooses @count CLEAN ones for room outside, those first that are of no use to
+ * the client: at most @own that its user had and @fresh that nobody had, the
+ * others of other users. pre: as many are not collected. */
+const uint32_t *pd_segments_pick(struct pd_core *core,
+				 const struct pd_client *client, uint32_t count,
+				 uint64_t own, uint64_t fresh);
 /* Remakes at most @most CLEAN ones of other users that nobody collects;
  * returns how many. */
 uint32_t pd_segments_convert(struct pd_core *core, uint32_t user,
@@ -303,6 +382,10 @@ void pd_queue_add(struct pd_core *core, struct pd_client *client,
 		  const struct ip_take *take);
 /* Without an answer. */
 void pd_queue_drop(struct pd_core *core, struct pd_client *client);
+/* Denies with the numbers of memory and of the client: @why before them,
+ * @remedy after. */
+void pd_queue_deny(struct pd_core *core, struct pd_client *client,
+		   enum ps_status status, const char *why, const char *remedy);
 /* Answers all who can be answered, and sets the timer. To be called at the
  * end of whatever changed something. */
 void pd_queue_serve(struct pd_core *core);
@@ -313,6 +396,22 @@ uint32_t pd_queue_servable(const struct pd_core *core);
 void pd_queue_arm(struct pd_core *core);
 /* The user with its claims; none when this walk has not seen it before. */
 struct pd_user *pd_queue_claims(const struct pd_core *core, uint32_t user);
+
+/* ---- core_outside.c ---- */
+
+/* Makes @segments the client's, for its request, and has them destroyed. */
+void pd_outside_begin(struct pd_core *core, struct pd_client *client,
+		      const uint32_t *segments, uint32_t count);
+/* The request is over without an answer: they go back. */
+void pd_outside_drop(struct pd_core *core, struct pd_client *client);
+/* Denies those whose time is over. */
+void pd_outside_expire(struct pd_core *core);
+
+/* ---- core_share.c ---- */
+
+/* A client goes: what it has open is closed, or its heirs may have it still
+ * (not @safe). */
+void pd_share_close_all(struct pd_core *core, uint32_t slot, bool safe);
 
 /* ---- core_recall.c ---- */
 
@@ -327,6 +426,12 @@ void pd_recall_end(struct pd_core *core, struct pd_client *client);
 void pd_recalls_expire(struct pd_core *core);
 
 /* ---- core.c ---- */
+
+extern const char pd_lost_text[];
+
+struct pd_client *pd_find_client(const struct pd_core *core, uint64_t id);
+/* PS_PROTOCOL: it is not attached. */
+enum ps_status pd_check_here(const struct pd_core *core, uint32_t slot);
 
 /* The clock never goes back, whatever the caller's says. */
 void pd_core_set_time(struct pd_core *core, uint64_t now_ms);

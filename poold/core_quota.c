@@ -77,7 +77,9 @@ void pd_user_unref(struct pd_core *core, uint32_t at)
 
 uint64_t pd_quota_common(const struct pd_user *user)
 {
-	return pd_less(pd_less(user->guarantee, user->held), user->lacking);
+	uint64_t has = (uint64_t)user->held + user->bound + user->lacking;
+
+	return pd_less(user->guarantee, has);
 }
 
 uint64_t pd_quota_owed(const struct pd_user *user)
@@ -123,6 +125,15 @@ void pd_quota_held(struct pd_core *core, struct pd_client *client, int taken)
 	recount(core, user);
 }
 
+void pd_quota_bound(struct pd_core *core, uint32_t at, int more)
+{
+	struct pd_user *user = &core->users[at];
+
+	user->bound += (uint32_t)more; /* wraps around for -1 */
+	core->bound += (uint32_t)more;
+	recount(core, user);
+}
+
 void pd_quota_join(struct pd_core *core, struct pd_client *client)
 {
 	struct pd_user *user = &core->users[client->user];
@@ -153,7 +164,8 @@ uint64_t pd_quota_room(const struct pd_core *core,
 
 	if (user->limit == UINT64_MAX)
 		return UINT64_MAX;
-	left = pd_less(user->limit, (uint64_t)user->held + user->quarantined);
+	left = pd_less(user->limit,
+		       (uint64_t)user->held + user->quarantined + user->shared);
 	spare = pd_less(left, user->lacking);
 	return pd_min(left, pd_lack(client) + spare);
 }
@@ -195,21 +207,20 @@ static void learn_limit(struct pd_core *core, const struct pd_user_limit *entry)
 		user->limit = pd_segments_down(core, entry->limit);
 	user->guarantee =
 		pd_min(pd_segments_up(core, entry->reservation), user->limit);
-	user->excess = user->held + user->quarantined + user->lacking;
+	user->excess =
+		user->held + user->quarantined + user->shared + user->lacking;
 	recount(core, user);
 }
 
 void pd_quota_limits(struct pd_core *core, const struct pd_limits *limits)
 {
-	uint64_t back;
 	uint32_t i;
 
 	forget_limits(core);
 	core->limits = *limits;
 	for (i = 0; i < limits->users; i++)
 		learn_limit(core, &limits->user[i]);
-	back = (uint64_t)pd_free(core) + core->quarantined;
-	core->debt = pd_less(core->owed, back);
+	core->debt = pd_less(core->owed, pd_coming(core));
 }
 
 /* ---- who may come ---- */
@@ -294,7 +305,7 @@ static enum ps_status check_promise(const struct pd_core *core,
 				    uint64_t reserved)
 {
 	uint64_t region = core->end - core->first - core->damaged;
-	uint64_t back = (uint64_t)pd_free(core) + core->quarantined;
+	uint64_t back = pd_coming(core);
 	struct pd_user with = *user;
 	uint64_t others, promised;
 
@@ -310,9 +321,10 @@ static enum ps_status check_promise(const struct pd_core *core,
 	    pd_quota_owed(&with) > pd_less(back, others))
 		return no_room(core, reserved, "free or about to be are", back,
 			       core->owed);
+	with.held += with.bound;
 	if (with.limit != UINT64_MAX && with.held + with.lacking > with.limit)
 		return no_room(core, reserved, "the user may have", with.limit,
-			       user->held + user->lacking);
+			       with.held + user->lacking);
 	return PS_OK;
 }
 

@@ -52,6 +52,7 @@ static uint64_t spare_of(const struct pd_core *core,
 	const struct pd_user *whose = &core->users[other->user];
 	uint64_t spare = pd_less(pd_held(other), other->reserved);
 
+	spare = pd_min(spare, other->leased + other->parked);
 	if (other->user == user)
 		return spare;
 	return pd_min(spare, pd_less(whose->held, whose->guarantee));

@@ -24,6 +24,7 @@
 
 /* What is claimed in one walk, apart from the users' own. */
 struct walk {
+	uint64_t clean; /* of the users' */
 	uint64_t fresh;
 	uint64_t dirty;
 	uint64_t remaking;
@@ -36,6 +37,7 @@ struct view {
 	uint32_t rest;   /* what it needs besides */
 	uint64_t own;    /* CLEAN ones of its user */
 	uint64_t fresh;
+	uint64_t others;  /* CLEAN ones of others; good for room outside */
 	uint64_t lack;    /* its reservation's part, nobody else's */
 	uint64_t common;  /* its user's */
 	uint64_t slack;   /* nobody's */
@@ -84,6 +86,8 @@ void pd_queue_drop(struct pd_core *core, struct pd_client *client)
 		core->clients[request->next].request.prev = request->prev;
 	else
 		core->queue_last = request->prev;
+	if (request->vacating > 0)
+		pd_outside_drop(core, client);
 }
 
 static void deny(struct pd_core *core, struct pd_client *client,
@@ -118,13 +122,32 @@ struct pd_user *pd_queue_claims(const struct pd_core *core, uint32_t at)
 	return user;
 }
 
+static bool is_outside(const struct pd_client *client)
+{
+	return (client->request.flags & IP_TAKE_OUTSIDE) != 0;
+}
+
+static uint64_t clean_of_others(const struct pd_core *core,
+				const struct walk *walk,
+				const struct pd_user *user)
+{
+	uint64_t theirs = core->clean_count - core->fresh_count - user->clean;
+
+	return pd_less(theirs, walk->clean - user->claimed_clean);
+}
+
 static void look(const struct pd_core *core, const struct walk *walk,
 		 const struct pd_client *client, struct view *view)
 {
 	const struct pd_user *user = pd_queue_claims(core, client->user);
 	uint32_t count = client->request.count;
 
-	view->parked = (uint32_t)pd_min(count, client->parked);
+	view->parked = 0;
+	view->others = 0;
+	if (is_outside(client))
+		view->others = clean_of_others(core, walk, user);
+	else
+		view->parked = (uint32_t)pd_min(count, client->parked);
 	view->rest = count - view->parked;
 	view->own = pd_less(user->clean, user->claimed_clean);
 	view->fresh = pd_less(core->fresh_count, walk->fresh);
@@ -143,8 +166,9 @@ static bool is_promised(const struct view *view)
 
 static bool can_serve(const struct view *view)
 {
-	return view->rest == 0 || (view->rest <= view->allowed &&
-				   view->rest <= view->own + view->fresh);
+	return view->rest == 0 ||
+	       (view->rest <= view->allowed &&
+		view->rest <= view->own + view->fresh + view->others);
 }
 
 /* ---- what it collects ---- */
@@ -178,7 +202,7 @@ static uint64_t claim_memory(const struct pd_core *core, struct walk *walk,
 	uint64_t dirty = pd_less(core->dirty, walk->dirty);
 	uint64_t part;
 
-	claim(&left, view->own, &user->claimed_clean);
+	walk->clean += claim(&left, view->own, &user->claimed_clean);
 	claim(&left, view->fresh, &walk->fresh);
 	part = pd_min(dirty, pd_less(user->dirty, user->claimed_dirty));
 	part = claim(&left, part, &user->claimed_dirty);
@@ -214,6 +238,18 @@ static void grant(struct pd_core *core, struct pd_client *client,
 	pd_segments_grant(core, client, view->parked, own, rest - own, mix);
 }
 
+/* It is answered when all are destroyed. */
+static void make_room(struct pd_core *core, struct pd_client *client,
+		      const struct view *view)
+{
+	uint32_t count = view->rest;
+
+	pd_outside_begin(
+		core, client,
+		pd_segments_pick(core, client, count, view->own, view->fresh),
+		count);
+}
+
 static void write_numbers(const struct pd_core *core,
 			  const struct pd_client *client, char *text,
 			  size_t room)
@@ -224,18 +260,17 @@ static void write_numbers(const struct pd_core *core,
 
 	snprintf(text, room,
 		 "(bytes: free %" PRIu64 ", leased %" PRIu64 ", parked %" PRIu64
-		 ", quarantined %" PRIu64 ", guaranteed to others %" PRIu64
-		 "; this client has %" PRIu64 " of at most %" PRIu64 ")",
+		 ", outside %" PRIu64 ", quarantined %" PRIu64
+		 ", guaranteed to others %" PRIu64 "; this client has %" PRIu64
+		 " of at most %" PRIu64 ")",
 		 pd_free(core) * unit, core->leased * unit, core->parked * unit,
-		 ((uint64_t)core->quarantined + core->damaged) * unit,
+		 core->outside * unit, pd_kept(core) * unit,
 		 pd_less(core->owed, mine) * unit, pd_held(client) * unit,
 		 (pd_held(client) + pd_quota_own_room(core, client)) * unit);
 }
 
-/* @why ends where the numbers follow; @remedy after them. */
-static void deny_with_numbers(struct pd_core *core, struct pd_client *client,
-			      enum ps_status status, const char *why,
-			      const char *remedy)
+void pd_queue_deny(struct pd_core *core, struct pd_client *client,
+		   enum ps_status status, const char *why, const char *remedy)
 {
 	char numbers[256], text[IP_TEXT_MAX + 1];
 
@@ -257,7 +292,7 @@ static void deny_short(struct pd_core *core, struct pd_client *client,
 		why = "are above this user's limit";
 	else if (view->rest > view->allowed)
 		why = "are not free beyond what others were promised";
-	deny_with_numbers(core, client, PS_OUT_OF_MEMORY, why, remedy);
+	pd_queue_deny(core, client, PS_OUT_OF_MEMORY, why, remedy);
 }
 
 /* What waiting does not change. */
@@ -265,14 +300,14 @@ static bool deny_at_once(struct pd_core *core, struct pd_client *client,
 			 const struct view *view)
 {
 	const struct pd_request *request = &client->request;
-	uint64_t after = (uint64_t)client->leased + request->count;
+	uint64_t after = pd_held(client) - client->parked + request->count;
 	bool some = (request->flags & IP_TAKE_SOME) != 0;
 
 	if (core->is_draining && after > client->reserved) {
-		deny_with_numbers(core, client, PS_REFUSED,
-				  "are refused: the daemon is draining and "
-				  "they are beyond the reservation",
-				  "detach");
+		pd_queue_deny(core, client, PS_REFUSED,
+			      "are refused: the daemon is draining and "
+			      "they are beyond the reservation",
+			      "detach");
 		return true;
 	}
 	if (!some && view->rest > pd_quota_own_room(core, client)) {
@@ -304,9 +339,9 @@ static void wait_or_deny(struct pd_core *core, struct pd_client *client,
 	bool over = core->now_ms >= client->request.until_ms;
 
 	if (over && missing == 0)
-		deny_with_numbers(core, client, PS_OUT_OF_MEMORY,
-				  "are still being cleaned",
-				  "ask again, or wait longer");
+		pd_queue_deny(core, client, PS_OUT_OF_MEMORY,
+			      "are still being cleaned",
+			      "ask again, or wait longer");
 	else if (over ||
 		 (missing > 0 && !pd_recall_more(core, client, missing, only) &&
 		  missing > hope))
@@ -347,6 +382,8 @@ static void serve_one(struct pd_core *core, struct walk *walk,
 		return;
 	if (client->request.flags & IP_TAKE_SOME)
 		answer_some(core, client, view);
+	else if (can_serve(view) && is_outside(client))
+		make_room(core, client, view);
 	else if (can_serve(view))
 		grant(core, client, view, view->rest);
 	else
@@ -363,7 +400,8 @@ static void serve_all(struct pd_core *core, struct walk *walk, bool first)
 	while (slot != PD_NONE) {
 		client = &core->clients[slot];
 		slot = client->request.next;
-		if (!first && client->request.is_first)
+		if (client->request.vacating > 0 ||
+		    (!first && client->request.is_first))
 			continue;
 		look(core, walk, client, &view);
 		client->request.is_first = first && is_promised(&view);
@@ -376,6 +414,7 @@ void pd_queue_serve(struct pd_core *core)
 {
 	struct walk walk = { 0 };
 
+	pd_outside_expire(core);
 	if (core->queue_first != PD_NONE) {
 		core->walk++;
 		serve_all(core, &walk, true);
@@ -417,7 +456,8 @@ static uint32_t servable(const struct pd_core *core, struct walk *walk,
 
 	for (; slot != PD_NONE; slot = client->request.next) {
 		client = &core->clients[slot];
-		if (client->request.is_first != first)
+		if (client->request.vacating > 0 ||
+		    client->request.is_first != first)
 			continue;
 		look(core, walk, client, &view);
 		if (can_serve(&view))

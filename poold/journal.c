@@ -53,6 +53,7 @@ struct header {
 	uint64_t parameter_bytes;
 	uint32_t segments;
 	uint32_t clients;
+	uint8_t key[PD_KEY_BYTES];
 	uint32_t spare;
 	uint32_t crc; /* of all before it */
 };
@@ -72,7 +73,10 @@ struct segment_place {
 	uint32_t state;
 	uint32_t client;
 	uint32_t user;
+	uint32_t epoch;
+	uint32_t is_tainted;
 	uint32_t spare;
+	uint16_t openers[PD_OPENERS];
 };
 
 struct client_place {
@@ -93,8 +97,8 @@ struct client_place {
 };
 
 /* What another process reads must not depend on the compiler. */
-_Static_assert(sizeof(struct header) == 144, "the journal's header changed");
-_Static_assert(sizeof(struct segment_place) == 32, "a segment's place changed");
+_Static_assert(sizeof(struct header) == 176, "the journal's header changed");
+_Static_assert(sizeof(struct segment_place) == 72, "a segment's place changed");
 _Static_assert(sizeof(struct client_place) == 184, "a client's place changed");
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "a store could be cut in two");
 
@@ -309,6 +313,7 @@ static void write_header(struct pd_journal *journal)
 
 	memcpy(header.id, pool->id, sizeof(header.id));
 	memcpy(header.gpu, pool->gpu, sizeof(header.gpu));
+	memcpy(header.key, pool->key, sizeof(header.key));
 	header.crc = header_crc(&header);
 	memcpy(journal->map, &header, sizeof(header));
 }
@@ -320,13 +325,14 @@ static void write_records(struct pd_journal *journal)
 
 	for (uint32_t i = 0; i < pool->segments; i++) {
 		uint64_t at = (uint64_t)i * pool->segment_bytes;
-		const struct pd_segment_record record = {
+		struct pd_segment_record record = {
 			.state = at < pool->parameter_bytes ? PD_PARAMETER
 							    : PD_CLEAN,
 			.client = PD_NO_CLIENT,
 			.user = PD_NO_USER,
 		};
 
+		memset(record.openers, 0xff, sizeof(record.openers));
 		pd_journal_put_segment(journal, i, &record);
 	}
 	for (uint32_t i = 0; i < pool->clients; i++)
@@ -438,6 +444,7 @@ static void read_pool(const struct header *header,
 	};
 	memcpy(pool_out->id, header->id, sizeof(header->id));
 	memcpy(pool_out->gpu, header->gpu, sizeof(header->gpu));
+	memcpy(pool_out->key, header->key, sizeof(header->key));
 	pool_out->gpu[IP_GPU_BYTES - 1] = '\0';
 }
 
@@ -497,22 +504,63 @@ const struct pd_pool_record *pd_journal_pool(const struct pd_journal *journal)
 
 /* ---- records ---- */
 
+static bool is_state(uint32_t state)
+{
+	return (state >= PD_CLEAN && state <= PD_PARAMETER) ||
+	       state == PD_OUTSIDE || state == PD_SHARED;
+}
+
+static bool is_client_possible(const struct pd_journal *journal,
+			       const struct segment_place *place)
+{
+	bool is_one = place->client < journal->pool.clients;
+
+	switch (place->state) {
+	case PD_LEASED:
+	case PD_PARKED:
+	case PD_OUTSIDE:
+		return is_one;
+	case PD_SHARED:
+		return is_one || place->client == PD_NO_CLIENT;
+	default:
+		return place->client == PD_NO_CLIENT;
+	}
+}
+
+/* Each is a client's place, and comes once. */
+static bool are_openers_possible(const struct pd_journal *journal,
+				 const struct segment_place *place)
+{
+	uint32_t i, k, count = 0;
+
+	for (i = 0; i < PD_OPENERS; i++) {
+		if (place->openers[i] == PD_NO_OPENER)
+			continue;
+		count++;
+		if (place->openers[i] >= journal->pool.clients ||
+		    place->openers[i] == place->client)
+			return false;
+		for (k = 0; k < i; k++)
+			if (place->openers[k] == place->openers[i])
+				return false;
+	}
+	if (place->state == PD_SHARED)
+		return count > 0;
+	return count == 0 || place->state == PD_LEASED ||
+	       place->state == PD_PARKED;
+}
+
 static bool is_possible(const struct pd_journal *journal,
 			const struct segment_place *place)
 {
-	bool has_client =
-		place->state == PD_LEASED || place->state == PD_PARKED;
-
-	if (place->state < PD_CLEAN || place->state > PD_PARAMETER)
-		return false;
-	return has_client ? place->client < journal->pool.clients
-			  : place->client == PD_NO_CLIENT;
+	return is_state(place->state) && is_client_possible(journal, place) &&
+	       place->is_tainted <= 1 && are_openers_possible(journal, place);
 }
 
 struct pd_segment_record pd_journal_segment(const struct pd_journal *journal,
 					    uint32_t number)
 {
-	const struct pd_segment_record damaged = {
+	struct pd_segment_record record = {
 		.state = PD_DAMAGED,
 		.client = PD_NO_CLIENT,
 		.user = PD_NO_USER,
@@ -521,13 +569,16 @@ struct pd_segment_record pd_journal_segment(const struct pd_journal *journal,
 		(const struct segment_place *)newest(
 			segment_at(journal, number), sizeof(*place));
 
+	memset(record.openers, 0xff, sizeof(record.openers));
 	if (!place || !is_possible(journal, place))
-		return damaged;
-	return (struct pd_segment_record){
-		.state = (enum pd_segment_state)place->state,
-		.client = place->client,
-		.user = place->user,
-	};
+		return record;
+	record.state = (enum pd_segment_state)place->state;
+	record.client = place->client;
+	record.user = place->user;
+	record.epoch = place->epoch;
+	record.is_tainted = place->is_tainted != 0;
+	memcpy(record.openers, place->openers, sizeof(record.openers));
+	return record;
 }
 
 void pd_journal_put_segment(struct pd_journal *journal, uint32_t number,
@@ -537,14 +588,17 @@ void pd_journal_put_segment(struct pd_journal *journal, uint32_t number,
 	struct stamp *stamp;
 	uint64_t version;
 
-	assert(record->state >= PD_CLEAN && record->state <= PD_PARAMETER);
+	assert(is_state(record->state));
 	stamp = begin_place(segment_at(journal, number), sizeof(*place),
 			    &version);
 	place = (struct segment_place *)(void *)stamp;
 	place->state = record->state;
 	place->client = record->client;
 	place->user = record->user;
+	place->epoch = record->epoch;
+	place->is_tainted = record->is_tainted;
 	place->spare = 0;
+	memcpy(place->openers, record->openers, sizeof(place->openers));
 	commit_place(stamp, sizeof(*place), version);
 }
 

@@ -66,15 +66,17 @@ enum pd_segment_state {
 
 struct pd_segment_record {
 	enum pd_segment_state state;
-	uint32_t client; /* LEASED, PARKED, OUTSIDE: its slot; else
-			  * PD_NO_CLIENT */
+	uint32_t client; /* LEASED, PARKED, OUTSIDE: its slot; SHARED: the
+			  * slot of the one that gave it back and is still
+			  * charged with it; else PD_NO_CLIENT */
 	uint32_t user;   /* who had it last; PD_NO_USER: nobody since it was
 			  * created */
 	uint32_t epoch;  /* grows with each lease; never 0 while leased */
 	/* It may be mapped by somebody of whom nobody knows (exported, or its
 	 * owner died unsafe while others had it open): only remaking frees it. */
 	bool is_tainted;
-	/* Slots of clients that have it open; PD_NO_OPENER: a free place. */
+	/* Slots of clients that have it open, each once; PD_NO_OPENER: a free
+	 * place. SHARED: one at least; LEASED, PARKED: any; else none. */
 	uint16_t openers[PD_OPENERS];
 };
 

@@ -141,7 +141,7 @@ static void do_take(struct input *in, uint32_t slot)
 	bool honest;
 
 	take.wait_ms = (uint32_t)number(in) * 16;
-	take.flags = byte(in) & 3;
+	take.flags = byte(in) & 1;
 	honest = presence(slot) == PD_HERE && !waits(slot) && take.count > 0 &&
 		 take.count <= IP_SEGMENTS_MAX &&
 		 take.wait_ms <= IP_WAIT_MAX_MS && take.flags <= IP_TAKE_SOME;

@@ -30,11 +30,12 @@ void tc_step(struct tc_world *world)
 		longjmp(world->killed, 1);
 }
 
-static void expect_leased(struct tc_world *world, uint32_t slot, uint32_t n)
+static void expect_written(struct tc_world *world, uint32_t slot, uint32_t n,
+			   enum pd_segment_state state)
 {
 	struct pd_segment_record record = pd_journal_segment(world->journal, n);
 
-	if (record.state != PD_LEASED || record.client != slot ||
+	if (record.state != state || record.client != slot ||
 	    record.user != world->client[slot].uid)
 		complain(world,
 			 "segment %u is granted before the journal "
@@ -61,6 +62,10 @@ static void get_clean(struct tc_world *world, uint32_t slot, uint32_t n)
 			 segment->holder, slot);
 	if (segment->is_written)
 		complain(world, "segment %u is granted unscrubbed", n);
+	if (segment->is_destroyed || segment->is_vacating)
+		complain(world, "segment %u is granted destroyed", n);
+	if (segment->opened_by != 0)
+		complain(world, "segment %u is granted while it is open", n);
 	if (segment->known_to != TC_NOBODY && segment->known_to != uid)
 		complain(world, "segment %u of user %u is granted to user %u",
 			 n, segment->known_to, uid);
@@ -77,7 +82,8 @@ static void on_grant(void *owner, uint32_t slot, uint32_t seq,
 	uint32_t i, n;
 
 	for (i = 0; i < count; i++)
-		expect_leased(world, slot, segments[i] & ~IP_SEGMENT_PARKED);
+		expect_written(world, slot, segments[i] & ~IP_SEGMENT_PARKED,
+			       PD_LEASED);
 	tc_step(world);
 	for (i = 0; i < count; i++) {
 		n = segments[i] & ~IP_SEGMENT_PARKED;
@@ -85,11 +91,46 @@ static void on_grant(void *owner, uint32_t slot, uint32_t seq,
 			get_parked(world, slot, n);
 		else
 			get_clean(world, slot, n);
+		world->segment[n].lease++;
 		client->segment[i] = segments[i];
 	}
 	if (seq != client->seq || client->answer != TC_NONE)
 		complain(world, "client %u is answered twice", slot);
 	client->answer = TC_GRANT;
+	client->count = count;
+	client->answers++;
+}
+
+static void get_room(struct tc_world *world, uint32_t slot, uint32_t n)
+{
+	struct tc_segment *segment = &world->segment[n];
+
+	if (segment->holder != TC_NOBODY)
+		complain(world, "segment %u of %u is room for %u", n,
+			 segment->holder, slot);
+	if (!segment->is_destroyed || segment->is_vacating)
+		complain(world, "segment %u is room and still there", n);
+	segment->holder = slot;
+	segment->is_outside = true;
+}
+
+static void on_grant_outside(void *owner, uint32_t slot, uint32_t seq,
+			     const uint32_t *segments, uint32_t count)
+{
+	struct tc_world *world = owner;
+	struct tc_client *client = &world->client[slot];
+	uint32_t i;
+
+	for (i = 0; i < count; i++)
+		expect_written(world, slot, segments[i], PD_OUTSIDE);
+	tc_step(world);
+	for (i = 0; i < count; i++) {
+		get_room(world, slot, segments[i]);
+		client->segment[i] = segments[i];
+	}
+	if (seq != client->seq || client->answer != TC_NONE)
+		complain(world, "client %u is answered twice", slot);
+	client->answer = TC_ROOM;
 	client->count = count;
 	client->answers++;
 }
@@ -136,8 +177,11 @@ static void expect_free(struct tc_world *world, uint32_t n,
 	if (segment->holder != TC_NOBODY)
 		complain(world, "segment %u is worked on while %u has it", n,
 			 segment->holder);
-	if (segment->is_scrubbing || segment->is_remaking)
+	if (segment->is_scrubbing || segment->is_remaking ||
+	    segment->is_vacating)
 		complain(world, "segment %u is worked on twice", n);
+	if (segment->opened_by != 0)
+		complain(world, "segment %u is worked on while it is open", n);
 }
 
 static void on_scrub(void *owner, uint32_t n)
@@ -146,6 +190,8 @@ static void on_scrub(void *owner, uint32_t n)
 
 	tc_step(world);
 	expect_free(world, n, PD_DIRTY);
+	if (world->segment[n].is_destroyed)
+		complain(world, "segment %u is scrubbed destroyed", n);
 	world->segment[n].is_scrubbing = true;
 }
 
@@ -156,6 +202,15 @@ static void on_remake(void *owner, uint32_t n)
 	tc_step(world);
 	expect_free(world, n, PD_REMAKING);
 	world->segment[n].is_remaking = true;
+}
+
+static void on_vacate(void *owner, uint32_t n)
+{
+	struct tc_world *world = owner;
+
+	tc_step(world);
+	expect_free(world, n, PD_OUTSIDE);
+	world->segment[n].is_vacating = true;
 }
 
 static void on_arm(void *owner, uint64_t at_ms)
@@ -178,6 +233,8 @@ static enum ps_status new_core(struct tc_world *world)
 			 .recall = on_recall,
 			 .scrub = on_scrub,
 			 .remake = on_remake,
+			 .vacate = on_vacate,
+			 .grant_outside = on_grant_outside,
 			 .arm = on_arm },
 		.owner = world,
 	};
@@ -231,6 +288,7 @@ bool tc_restart(struct tc_world *world)
 	for (i = 0; i < world->segments; i++) {
 		world->segment[i].is_scrubbing = false;
 		world->segment[i].is_remaking = false;
+		world->segment[i].is_vacating = false;
 	}
 	for (i = 0; i < world->clients; i++)
 		world->client[i].seq = 0;
@@ -301,8 +359,10 @@ static void let_go(struct tc_world *world, const struct ip_list *list,
 	for (i = 0; i < list->count; i++) {
 		segment = &world->segment[list->segment[i]];
 		segment->is_parked = parked;
-		if (!parked)
-			segment->holder = TC_NOBODY;
+		if (parked)
+			continue;
+		segment->holder = TC_NOBODY;
+		segment->is_outside = false;
 	}
 }
 
@@ -333,6 +393,7 @@ static uint32_t pick(const struct tc_world *world, uint32_t slot, bool parked,
 		most = IP_LIST_MAX;
 	for (n = world->first; n < world->segments && count < most; n++)
 		if (world->segment[n].holder == slot &&
+		    !world->segment[n].is_outside &&
 		    world->segment[n].is_parked == parked)
 			to[count++] = n;
 	return count;
@@ -359,25 +420,130 @@ enum ps_status tc_recalled(struct tc_world *world, uint32_t slot,
 	return pd_core_recalled(world->core, slot, &list, world->now_ms);
 }
 
+/* ---- tickets ---- */
+
+enum ps_status tc_issue(struct tc_world *world, uint32_t slot, uint32_t first,
+			uint32_t count, struct tc_ticket *ticket_out)
+{
+	const struct ip_issue issue = {
+		.run_count = 1,
+		.run = { { first, count } },
+		.bytes = count * TC_UNIT,
+	};
+	enum ps_status status =
+		pd_core_issue(world->core, slot, &issue, &ticket_out->grant);
+	uint32_t i;
+
+	if (status != PS_OK)
+		return status;
+	ticket_out->slot = slot;
+	ticket_out->first = first;
+	ticket_out->count = count;
+	for (i = 0; i < count; i++) {
+		if (world->segment[first + i].holder != slot)
+			complain(world, "a ticket for another's segment %u",
+				 first + i);
+		ticket_out->lease[i] = world->segment[first + i].lease;
+	}
+	return PS_OK;
+}
+
+static void get_open(struct tc_world *world, uint32_t slot,
+		     const struct tc_ticket *ticket, uint32_t i)
+{
+	uint32_t n = ticket->first + i, k;
+	struct tc_segment *segment = &world->segment[n];
+	struct pd_segment_record record = pd_journal_segment(world->journal, n);
+	bool written = false;
+
+	if (segment->holder != ticket->slot || segment->is_parked ||
+	    segment->is_outside || segment->lease != ticket->lease[i] ||
+	    world->client[ticket->slot].id != ticket->grant.owner)
+		complain(world, "segment %u is opened by a stale ticket", n);
+	if (world->client[ticket->slot].uid != world->client[slot].uid)
+		complain(world, "segment %u is opened by another user", n);
+	for (k = 0; k < PD_OPENERS; k++)
+		written |= record.openers[k] == slot;
+	if (!written)
+		complain(world, "segment %u is open before the journal says so",
+			 n);
+	segment->opened_by |= UINT64_C(1) << slot;
+}
+
+enum ps_status tc_use(struct tc_world *world, uint32_t slot,
+		      const struct tc_ticket *ticket)
+{
+	uint32_t list[TC_SEGMENTS], count, i;
+	enum ps_status status;
+
+	status = pd_core_open(world->core, slot, &ticket->grant, list, &count);
+	if (status != PS_OK)
+		return status;
+	tc_step(world);
+	for (i = 0; i < count; i++) {
+		if (count != ticket->count || list[i] != ticket->first + i)
+			complain(world, "a ticket opens segment %u", list[i]);
+		else
+			get_open(world, slot, ticket, i);
+	}
+	return PS_OK;
+}
+
+enum ps_status tc_unuse(struct tc_world *world, uint32_t slot, uint32_t first,
+			uint32_t count)
+{
+	struct ip_list list = { .count = count };
+	uint32_t i;
+
+	for (i = 0; i < count; i++) {
+		list.segment[i] = first + i;
+		world->segment[first + i].opened_by &= ~(UINT64_C(1) << slot);
+	}
+	return pd_core_close(world->core, slot, &list, world->now_ms);
+}
+
+enum ps_status tc_export(struct tc_world *world, uint32_t slot, uint32_t n)
+{
+	enum ps_status status = pd_core_export(world->core, slot, n);
+
+	if (status == PS_OK)
+		world->segment[n].known_to = TC_ANYBODY;
+	return status;
+}
+
+/* ---- the end of clients ---- */
+
 void tc_dead(struct tc_world *world, uint32_t slot)
 {
 	world->client[slot].answer = TC_NONE;
 	pd_core_dead(world->core, slot, world->now_ms);
 }
 
+static void let_all_go(struct tc_world *world, uint32_t slot, uint32_t n,
+		       bool safe)
+{
+	struct tc_segment *segment = &world->segment[n];
+	uint64_t bit = UINT64_C(1) << slot;
+
+	if (segment->holder != slot && (segment->opened_by & bit) == 0)
+		return;
+	/* Somebody may still write: scrubbing would not help. */
+	if (!safe && !segment->is_outside)
+		segment->known_to = TC_ANYBODY;
+	segment->opened_by &= ~bit;
+	if (segment->holder != slot)
+		return;
+	segment->holder = TC_NOBODY;
+	segment->is_parked = false;
+	segment->is_outside = false;
+}
+
 void tc_reclaim(struct tc_world *world, uint32_t slot, bool safe)
 {
 	uint32_t n;
 
-	for (n = 0; n < world->segments; n++) {
-		if (world->segment[n].holder != slot)
-			continue;
-		world->segment[n].holder = TC_NOBODY;
-		world->segment[n].is_parked = false;
-		/* Somebody may still write: scrubbing would not help. */
-		if (!safe)
-			world->segment[n].known_to = TC_NOBODY - 1;
-	}
+	for (n = 0; n < world->segments; n++)
+		let_all_go(world, slot, n, safe);
 	pd_core_reclaim(world->core, slot, safe, world->now_ms);
 }
 
@@ -402,9 +568,17 @@ void tc_remade(struct tc_world *world, uint32_t n, enum ps_status status)
 	world->segment[n].is_remaking = false;
 	if (status == PS_OK) {
 		world->segment[n].is_written = false;
+		world->segment[n].is_destroyed = false;
 		world->segment[n].known_to = TC_NOBODY;
 	}
 	pd_core_remade(world->core, n, status, world->now_ms);
+}
+
+void tc_vacated(struct tc_world *world, uint32_t n, enum ps_status status)
+{
+	world->segment[n].is_vacating = false;
+	world->segment[n].is_destroyed |= status == PS_OK;
+	pd_core_vacated(world->core, n, status, world->now_ms);
 }
 
 uint32_t tc_first_scrub(const struct tc_world *world)
@@ -413,6 +587,16 @@ uint32_t tc_first_scrub(const struct tc_world *world)
 
 	for (n = 0; n < world->segments; n++)
 		if (world->segment[n].is_scrubbing)
+			return n;
+	return TC_NOBODY;
+}
+
+uint32_t tc_first_vacate(const struct tc_world *world)
+{
+	uint32_t n;
+
+	for (n = 0; n < world->segments; n++)
+		if (world->segment[n].is_vacating)
 			return n;
 	return TC_NOBODY;
 }
@@ -437,9 +621,12 @@ void tc_work(struct tc_world *world)
 				tc_scrubbed(world, n, PS_OK);
 			if (world->segment[n].is_remaking)
 				tc_remade(world, n, PS_OK);
+			if (world->segment[n].is_vacating)
+				tc_vacated(world, n, PS_OK);
 		}
 	} while (tc_first_scrub(world) != TC_NOBODY ||
-		 tc_first_remake(world) != TC_NOBODY);
+		 tc_first_remake(world) != TC_NOBODY ||
+		 tc_first_vacate(world) != TC_NOBODY);
 }
 
 uint32_t tc_holds(const struct tc_world *world, uint32_t slot)
@@ -448,5 +635,24 @@ uint32_t tc_holds(const struct tc_world *world, uint32_t slot)
 
 	for (n = world->first; n < world->segments; n++)
 		count += world->segment[n].holder == slot;
+	return count;
+}
+
+uint32_t tc_outside(const struct tc_world *world, uint32_t slot)
+{
+	uint32_t n, count = 0;
+
+	for (n = world->first; n < world->segments; n++)
+		count += world->segment[n].holder == slot &&
+			 world->segment[n].is_outside;
+	return count;
+}
+
+uint32_t tc_opened(const struct tc_world *world, uint32_t slot)
+{
+	uint32_t n, count = 0;
+
+	for (n = world->first; n < world->segments; n++)
+		count += world->segment[n].opened_by >> slot & 1;
 	return count;
 }

@@ -9,7 +9,8 @@
  * It knows by itself what is in each segment and who ever had its descriptor,
  * and notes in @wrong the first thing that the core must never do: give away
  * what is not clean, what another user can still reach, what somebody has, or
- * what the journal does not say yet.
+ * what the journal does not say yet; open what a ticket is not good for; count
+ * room outside that the driver does not have.
  */
 #ifndef TESTS_SUPPORT_CORE_WORLD_H
 #define TESTS_SUPPORT_CORE_WORLD_H
@@ -22,6 +23,7 @@
 #define TC_CLIENTS 64u
 #define TC_UNIT (UINT64_C(2) << 20)
 #define TC_NOBODY UINT32_MAX
+#define TC_ANYBODY (UINT32_MAX - 1) /* known_to: only remaking helps */
 
 struct tc_segment {
 	uint32_t holder; /* its slot; who was told so by GRANT */
@@ -30,9 +32,23 @@ struct tc_segment {
 	uint32_t known_to; /* a user that had its descriptor; TC_NOBODY */
 	bool is_scrubbing; /* the core asked for it */
 	bool is_remaking;
+	bool is_vacating;
+	bool is_destroyed;
+	bool is_outside;    /* its holder was told that it is destroyed */
+	uint32_t lease;     /* grows with each grant */
+	uint64_t opened_by; /* bits of slots */
 };
 
-enum tc_answer { TC_NONE, TC_GRANT, TC_DENY };
+enum tc_answer { TC_NONE, TC_GRANT, TC_DENY, TC_ROOM };
+
+/* What the world knows of a ticket by itself. */
+struct tc_ticket {
+	struct pd_grant_of grant;
+	uint32_t slot; /* of who issued it */
+	uint32_t first;
+	uint32_t count;
+	uint32_t lease[TC_SEGMENTS]; /* of the segments then */
+};
 
 struct tc_client {
 	uint64_t id;
@@ -97,6 +113,17 @@ enum ps_status tc_give_some(struct tc_world *world, uint32_t slot,
 /* Answers its last RECALL with @count segments, parked ones first. */
 enum ps_status tc_recalled(struct tc_world *world, uint32_t slot,
 			   uint32_t count);
+
+/* A ticket for all of these; of one run. */
+enum ps_status tc_issue(struct tc_world *world, uint32_t slot, uint32_t first,
+			uint32_t count, struct tc_ticket *ticket_out);
+enum ps_status tc_use(struct tc_world *world, uint32_t slot,
+		      const struct tc_ticket *ticket);
+/* Closes @count segments from @first on. */
+enum ps_status tc_unuse(struct tc_world *world, uint32_t slot, uint32_t first,
+			uint32_t count);
+enum ps_status tc_export(struct tc_world *world, uint32_t slot, uint32_t n);
+
 void tc_dead(struct tc_world *world, uint32_t slot);
 void tc_reclaim(struct tc_world *world, uint32_t slot, bool safe);
 void tc_wait(struct tc_world *world, uint64_t ms);
@@ -105,9 +132,11 @@ void tc_wait(struct tc_world *world, uint64_t ms);
 void tc_work(struct tc_world *world);
 void tc_scrubbed(struct tc_world *world, uint32_t n, enum ps_status status);
 void tc_remade(struct tc_world *world, uint32_t n, enum ps_status status);
+void tc_vacated(struct tc_world *world, uint32_t n, enum ps_status status);
 /* The first that it was asked for; TC_NOBODY: none. */
 uint32_t tc_first_scrub(const struct tc_world *world);
 uint32_t tc_first_remake(const struct tc_world *world);
+uint32_t tc_first_vacate(const struct tc_world *world);
 
 /* Each call out of the core is a step, and what a test makes one: a place
  * where the agent can die. */
@@ -115,5 +144,8 @@ void tc_step(struct tc_world *world);
 
 /* How many it holds, by what it was told. */
 uint32_t tc_holds(const struct tc_world *world, uint32_t slot);
+/* Of these, how many are destroyed; how many of others it has open. */
+uint32_t tc_outside(const struct tc_world *world, uint32_t slot);
+uint32_t tc_opened(const struct tc_world *world, uint32_t slot);
 
 #endif /* TESTS_SUPPORT_CORE_WORLD_H */

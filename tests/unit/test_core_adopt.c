@@ -16,8 +16,8 @@
 #include "tests/support/harness.h"
 
 /* Where things are in the journal: poold/journal.c. */
-#define HEADER_BYTES 144
-#define SEGMENT_PLACE 32
+#define HEADER_BYTES 176
+#define SEGMENT_PLACE 72
 #define CLIENT_PLACE 184
 #define STAMP_BYTES 16
 
@@ -295,11 +295,12 @@ static void test_core_damaged_client_without_segments_is_none(void **state)
 
 static void test_core_segment_of_an_unknown_client_is_damaged(void **state)
 {
-	const struct pd_segment_record lost = { .state = PD_LEASED,
-						.client = CLIENTS - 1,
-						.user = 1 };
+	struct pd_segment_record lost = { .state = PD_LEASED,
+					  .client = CLIENTS - 1,
+					  .user = 1 };
 
 	(void)state;
+	memset(lost.openers, 0xff, sizeof(lost.openers));
 	pd_journal_put_segment(world.journal, PARAMETER, &lost);
 	assert_true(tc_restart(&world));
 	assert_int_equal(totals().quarantined, 1 * TC_UNIT);
@@ -307,11 +308,12 @@ static void test_core_segment_of_an_unknown_client_is_damaged(void **state)
 
 static void test_core_parameter_in_the_computation_is_damaged(void **state)
 {
-	const struct pd_segment_record wrong = { .state = PD_PARAMETER,
-						 .client = PD_NO_CLIENT,
-						 .user = PD_NO_USER };
+	struct pd_segment_record wrong = { .state = PD_PARAMETER,
+					   .client = PD_NO_CLIENT,
+					   .user = PD_NO_USER };
 
 	(void)state;
+	memset(wrong.openers, 0xff, sizeof(wrong.openers));
 	pd_journal_put_segment(world.journal, PARAMETER, &wrong);
 	assert_true(tc_restart(&world));
 	assert_int_equal(totals().quarantined, 1 * TC_UNIT);

@@ -221,7 +221,8 @@ static void test_core_queue_strange_takes_are_mistakes(void **state)
 		{ .seq = 1, .count = 0 },
 		{ .seq = 1, .count = IP_SEGMENTS_MAX + 1 },
 		{ .seq = 1, .count = 1, .wait_ms = IP_WAIT_MAX_MS + 1 },
-		{ .seq = 1, .count = 1, .flags = 2 },
+		{ .seq = 1, .count = 1, .flags = 3 },
+		{ .seq = 1, .count = 1, .flags = 4 },
 	};
 	unsigned int i;
 

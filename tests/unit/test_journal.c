@@ -19,8 +19,8 @@
 #include "tests/support/harness.h"
 
 /* Where things are in the file: poold/journal.c. */
-#define HEADER_BYTES 144u
-#define SEGMENT_PLACE 32u
+#define HEADER_BYTES 176u
+#define SEGMENT_PLACE 72u
 #define CLIENT_PLACE 184u
 #define LAYOUT_AT 8u
 #define TOTAL_AT 16u
@@ -98,12 +98,13 @@ static void assert_same_client(const struct pd_client_record *a,
 static void put(struct pd_journal *journal, uint32_t n,
 		enum pd_segment_state state, uint32_t client)
 {
-	const struct pd_segment_record record = {
+	struct pd_segment_record record = {
 		.state = state,
 		.client = client,
 		.user = 7,
 	};
 
+	memset(record.openers, 0xff, sizeof(record.openers));
 	pd_journal_put_segment(journal, n, &record);
 }
 
@@ -351,7 +352,8 @@ static void test_journal_half_written_place_is_used_again(void **state)
 	put(journal, 3, PD_DIRTY, PD_NO_CLIENT);
 	put(journal, 3, PD_CLEAN, PD_NO_CLIENT);
 	memset(map + SEGMENT_AT(3) + SEGMENT_PLACE, 0, 8);
-	memset(map + SEGMENT_AT(3) + SEGMENT_PLACE + 8, 0x5a, 24);
+	memset(map + SEGMENT_AT(3) + SEGMENT_PLACE + 8, 0x5a,
+	       SEGMENT_PLACE - 8);
 	assert_int_equal(state_of(journal, 3), PD_CLEAN);
 	put(journal, 3, PD_LEASED, 2);
 	assert_int_equal(state_of(journal, 3), PD_LEASED);
@@ -480,7 +482,7 @@ static void test_journal_other_layout_is_refused(void **state)
 	th_assert_status(open_like(journal, FILE_BYTES, LAYOUT_AT,
 				   PD_JOURNAL_LAYOUT + 1),
 			 PS_VERSION_MISMATCH);
-	assert_non_null(strstr(bs_fail_text(), "layout 2"));
+	assert_non_null(strstr(bs_fail_text(), "layout 3"));
 	pd_journal_close(journal);
 }
 
