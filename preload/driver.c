@@ -204,7 +204,7 @@ static void add_places(struct found *found)
 
 /* ---- finding it ---- */
 
-/* One that is too old for a pool has its functions forwarded to all the same. */
+/* To one that is too old for a pool calls are forwarded all the same. */
 static void fill_driver(struct dv_driver *driver, void *library)
 {
 	if (dv_driver_use(library, pl_real_dlsym) == PS_OK) {

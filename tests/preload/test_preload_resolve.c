@@ -1,0 +1,53 @@
+/* SPDX-FileCopyrightText: 2026 The poolswitch authors */
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Each way of finding the driver's functions leads to the preload's. */
+#include "tests/preload/runner.h"
+
+/* The scenario has the test's name. */
+#define RESOLVE_TEST(name, scenario)                                           \
+	static void name(void **state)                                         \
+	{                                                                      \
+		(void)state;                                                   \
+		th_preload_check("resolves", scenario, NULL);                  \
+	}
+
+RESOLVE_TEST(test_resolve_as_runtime_finds_ours, "as_runtime")
+RESOLVE_TEST(test_resolve_as_old_runtime_finds_ours, "as_old_runtime")
+RESOLVE_TEST(test_resolve_per_thread_flag_picks_that_variant, "per_thread")
+RESOLVE_TEST(test_resolve_unknown_name_stays_a_null_function, "nothing_found")
+RESOLVE_TEST(test_resolve_refusal_is_the_drivers, "refused")
+RESOLVE_TEST(test_resolve_version_picks_the_abi, "other_version")
+RESOLVE_TEST(test_resolve_every_hook_by_dlsym_is_ours, "every_hook")
+RESOLVE_TEST(test_resolve_every_hook_by_version_is_ours, "every_version")
+RESOLVE_TEST(test_resolve_all_others_are_the_drivers, "all_others")
+RESOLVE_TEST(test_resolve_success_keeps_errno_and_dlerror, "errors_kept")
+RESOLVE_TEST(test_resolve_without_driver_finds_nothing, "no_driver")
+RESOLVE_TEST(test_resolve_dlsym_by_dlsym_is_ours, "asked_for_itself")
+RESOLVE_TEST(test_resolve_driver_closed_and_opened_is_ours, "opened_again")
+RESOLVE_TEST(test_resolve_threads_at_once_find_ours, "threads")
+RESOLVE_TEST(test_resolve_child_that_is_first_finds_ours, "forks_first")
+RESOLVE_TEST(test_resolve_child_after_parent_finds_ours, "forks_later")
+RESOLVE_TEST(test_resolve_program_executed_anew_finds_ours, "executes")
+
+static const struct th_test tests[] = {
+	TH_TEST(test_resolve_as_runtime_finds_ours),
+	TH_TEST(test_resolve_as_old_runtime_finds_ours),
+	TH_TEST(test_resolve_per_thread_flag_picks_that_variant),
+	TH_TEST(test_resolve_unknown_name_stays_a_null_function),
+	TH_TEST(test_resolve_refusal_is_the_drivers),
+	TH_TEST(test_resolve_version_picks_the_abi),
+	TH_TEST(test_resolve_every_hook_by_dlsym_is_ours),
+	TH_TEST(test_resolve_every_hook_by_version_is_ours),
+	TH_TEST(test_resolve_all_others_are_the_drivers),
+	TH_TEST(test_resolve_success_keeps_errno_and_dlerror),
+	TH_TEST(test_resolve_without_driver_finds_nothing),
+	TH_TEST(test_resolve_dlsym_by_dlsym_is_ours),
+	TH_TEST(test_resolve_driver_closed_and_opened_is_ours),
+	TH_TEST(test_resolve_threads_at_once_find_ours),
+	TH_TEST(test_resolve_child_that_is_first_finds_ours),
+	TH_TEST(test_resolve_child_after_parent_finds_ours),
+	TH_TEST(test_resolve_program_executed_anew_finds_ours),
+};
+
+TH_MAIN("preload_resolve", tests)
