@@ -3,6 +3,7 @@
 
 /* Memory in the order of a stream, and the pools of the driver. */
 #include "preload/hooks.h"
+#include "preload/memory.h"
 
 CUresult cuMemAllocAsync(CUdeviceptr *address, size_t bytes, CUstream stream)
 {
@@ -69,4 +70,9 @@ CUresult cuMemPoolSetAttribute(CUmemoryPool pool, CUmemPool_attribute attribute,
 CUresult cuDeviceSetMemPool(CUdevice device, CUmemoryPool pool)
 {
 	return pl_driver()->cuDeviceSetMemPool(device, pool);
+}
+
+void pl_forget_async(CUdeviceptr address)
+{
+	(void)address;
 }

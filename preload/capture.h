@@ -22,4 +22,15 @@ bool pl_stream_captures(CUstream stream);
 /* Takes the block when a capture is under way; false: free it yourself. */
 bool pl_hold_block(CUdeviceptr address);
 
+/* Whether a block of ours is held: for the program it is freed. */
+bool pl_is_held(CUdeviceptr address);
+
+/* The driver has destroyed the stream, and its capture if it had one. */
+void pl_capture_drop(CUstream stream);
+
+/* The pool is there: captures that began before bar its fences too. */
+void pl_captures_attached(struct ps_pool *pool);
+/* The pool is gone, and all blocks. */
+void pl_captures_left(void);
+
 #endif /* PRELOAD_CAPTURE_H */

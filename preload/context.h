@@ -14,10 +14,17 @@
 
 /* Whether the program has made contexts of its own on any GPU: one load. */
 bool pl_has_contexts(void);
+/* A context on the pool's GPU that is not the primary one, however it came. */
+void pl_learn_context(CUcontext context);
 /* After an allocation by the pool, when pl_has_contexts(). */
 void pl_note_block(CUdeviceptr address);
 /* Before a block is freed, when pl_has_contexts(): waits for the work of all
  * contexts but the primary one, and forgets the block. */
 void pl_settle_block(CUdeviceptr address);
+
+/* The pool is there: the GPUs that the program let use its memory before. */
+void pl_contexts_attached(struct ps_pool *pool);
+/* The pool is gone, and all blocks. */
+void pl_contexts_left(void);
 
 #endif /* PRELOAD_CONTEXT_H */

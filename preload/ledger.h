@@ -32,6 +32,7 @@ enum pl_kind {
 	PL_KIND_FOREIGN, /* block of ours, allocated in another context than
 			    * the primary one; other: the context */
 	PL_KIND_OF_POOL, /* block of ours from a CUmemoryPool; other: it */
+	PL_KIND_HELD,    /* block of ours, freed during a capture: held.c */
 	PL_KINDS
 };
 

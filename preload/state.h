@@ -37,10 +37,23 @@ enum pl_course {
  * A daemon that did not answer is asked again, once a second at most.
  */
 enum pl_course pl_course(struct ps_pool **pool_out, CUresult *result_out);
+/* The same for what needs no context: on this GPU. */
+enum pl_course pl_course_on(CUdevice device, struct ps_pool **pool_out,
+			    CUresult *result_out);
 
 /* The pool if this process has one and is no child of the one that had it,
  * else NULL. Attaches to nothing. A few loads. */
 struct ps_pool *pl_pool(void);
+
+/* Whether this process used a hook that keeps books before, and is no child
+ * of one that did: its locks may be taken. Makes it so for the first time. */
+bool pl_is_alive(void);
+
+/* Whether there is a pool, and it is on this GPU. */
+bool pl_is_pool_device(CUdevice device);
+/* The pool's GPU, and its primary context. pre: pl_pool() is one. */
+CUdevice pl_pool_device(void);
+CUcontext pl_pool_context(void);
 
 /*
  * Leaves the pool, live blocks and all: before the driver destroys the primary
@@ -68,5 +81,7 @@ enum pl_cause {
 };
 void pl_warn(enum pl_cause cause, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
+/* One line, each time, for who wants to know (POOLSWITCH_LOG=info). */
+void pl_inform(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 #endif /* PRELOAD_STATE_H */
