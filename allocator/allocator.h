@@ -148,6 +148,10 @@ size_t al_get_streams(struct al_allocator *al, uint64_t *streams_out,
 enum ps_status al_trim(struct al_allocator *al, uint64_t keep,
 		       uint64_t *released_out);
 
+/* Waits for the oldest fence that guards what was freed: al_trim() may find
+ * more then. PS_AGAIN: none can be waited for. */
+enum ps_status al_wait(struct al_allocator *al);
+
 /* The most that was live since the last call of this one, or ever. */
 uint64_t al_peak_restart(struct al_allocator *al);
 

@@ -387,6 +387,11 @@ enum ps_status al_trim(struct al_allocator *al, uint64_t keep,
 	return PS_OK;
 }
 
+enum ps_status al_wait(struct al_allocator *al)
+{
+	return al_batch_reap(al) ? PS_OK : al_batch_wait_oldest(al);
+}
+
 /* Bytes in whole room units that could be given back. */
 static uint64_t loose_units(struct al_allocator *al)
 {
