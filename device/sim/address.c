@@ -250,12 +250,14 @@ static bool is_room(uint64_t address, uint64_t bytes)
 	return m == mapping_count || mappings[m].address >= address + bytes;
 }
 
-CUresult sim_address_map(uint64_t address, const struct sim_range *range)
+CUresult sim_address_map(uint64_t address, const struct sim_range *range,
+			 bool is_imported)
 {
 	struct sim_mapping mapping = {
 		.address = address,
 		.bytes = range->bytes,
 		.kind = SIM_SEGMENT,
+		.is_imported = is_imported,
 		.range = *range,
 	};
 	CUresult result;
@@ -356,7 +358,7 @@ CUresult sim_address_unmap(uint64_t address, uint64_t bytes)
 }
 
 CUresult sim_address_place(const struct sim_range *range, enum sim_kind kind,
-			   int hold, uint64_t *address_out)
+			   const void *owner, int hold, uint64_t *address_out)
 {
 	struct sim_mapping mapping = {
 		.bytes = range->bytes,
@@ -364,6 +366,7 @@ CUresult sim_address_place(const struct sim_range *range, enum sim_kind kind,
 		.is_readable = true,
 		.is_writable = true,
 		.opened = 1,
+		.owner = owner,
 		.range = *range,
 	};
 	CUresult result;
@@ -418,19 +421,28 @@ CUresult sim_address_remove(uint64_t address, enum sim_kind kind)
 	return is_known ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
-void sim_address_remove_all(enum sim_kind kind)
+/* One of that owner; false when there is none. */
+static bool find_owned(const void *owner, struct sim_mapping *mapping_out)
 {
-	uint64_t address = 0;
+	bool is_found = false;
 	size_t i;
 
-	do {
-		pthread_rwlock_rdlock(&lock);
-		for (i = 0; i < mapping_count; i++)
-			if (mappings[i].kind == kind)
-				break;
-		address = i < mapping_count ? mappings[i].address : 0;
-		pthread_rwlock_unlock(&lock);
-	} while (address && sim_address_remove(address, kind) == CUDA_SUCCESS);
+	pthread_rwlock_rdlock(&lock);
+	for (i = 0; i < mapping_count && !is_found; i++) {
+		is_found = mappings[i].owner == owner;
+		if (is_found)
+			*mapping_out = mappings[i];
+	}
+	pthread_rwlock_unlock(&lock);
+	return is_found;
+}
+
+void sim_address_remove_all(const void *owner)
+{
+	struct sim_mapping mapping;
+
+	while (find_owned(owner, &mapping))
+		sim_address_remove(mapping.address, mapping.kind);
 }
 
 CUresult sim_address_add_host(void *memory, uint64_t bytes, enum sim_kind kind)

@@ -13,7 +13,10 @@
 
 enum sim_kind {
 	SIM_SEGMENT,   /* cuMemMap() */
-	SIM_ALLOC,     /* cuMemAlloc(), cuMemAllocAsync() */
+	SIM_ALLOC,     /* cuMemAlloc(), cuMemAllocPitch() */
+	SIM_ASYNC,     /* cuMemAllocAsync() */
+	SIM_MANAGED,   /* cuMemAllocManaged() */
+	SIM_ARRAY,     /* an array's, at an address that nobody is told */
 	SIM_IMPORT,    /* cuIpcOpenMemHandle() */
 	SIM_HOST,      /* cuMemHostAlloc() */
 	SIM_REGISTERED /* cuMemHostRegister() */
@@ -25,7 +28,9 @@ struct sim_mapping {
 	enum sim_kind kind;
 	bool is_readable;
 	bool is_writable;
+	bool is_imported;       /* SIM_SEGMENT: its handle was */
 	unsigned int opened;    /* SIM_IMPORT: times it is open */
+	const void *owner;      /* a context or a pool; NULL of segments */
 	struct sim_range range; /* not of host memory */
 };
 
@@ -35,18 +40,19 @@ CUresult sim_address_reserve(uint64_t bytes, uint64_t wanted,
 CUresult sim_address_free(uint64_t address, uint64_t bytes);
 
 /* Maps the whole of the range inside a reservation, without access. */
-CUresult sim_address_map(uint64_t address, const struct sim_range *range);
+CUresult sim_address_map(uint64_t address, const struct sim_range *range,
+			 bool is_imported);
 CUresult sim_address_protect(uint64_t address, uint64_t bytes,
 			     CUmemAccess_flags flags);
 CUresult sim_address_unmap(uint64_t address, uint64_t bytes);
 
 /* Reserves, maps and makes writable in one. @hold: from sim_vram_*(). */
 CUresult sim_address_place(const struct sim_range *range, enum sim_kind kind,
-			   int hold, uint64_t *address_out);
+			   const void *owner, int hold, uint64_t *address_out);
 /* Undoes it. INVALID_VALUE when no such mapping starts there. */
 CUresult sim_address_remove(uint64_t address, enum sim_kind kind);
-/* Undoes every one of that kind. */
-void sim_address_remove_all(enum sim_kind kind);
+/* Undoes every one of that owner. */
+void sim_address_remove_all(const void *owner);
 
 /* Host memory that the GPU may use. */
 CUresult sim_address_add_host(void *memory, uint64_t bytes, enum sim_kind kind);

@@ -55,14 +55,14 @@ bool sim_is_initialized(void)
 	return atomic_load_explicit(&is_initialized, memory_order_relaxed);
 }
 
-static CUcontext current(void)
+CUcontext sim_current(void)
 {
 	return depth ? stack[depth - 1] : NULL;
 }
 
 bool sim_is_current(void)
 {
-	CUcontext context = current();
+	CUcontext context = sim_current();
 
 	return context && atomic_load(&context->holds) > 0;
 }
@@ -226,8 +226,7 @@ static CUresult claim_memory(void)
 static void end_context(void)
 {
 	sim_work_end();
-	sim_address_remove_all(SIM_ALLOC);
-	sim_address_remove_all(SIM_IMPORT);
+	sim_address_remove_all(&primary);
 	if (primary.claim >= 0) {
 		close(primary.claim);
 		primary.claim = -1;
@@ -300,7 +299,7 @@ CUresult cuCtxGetCurrent(CUcontext *context)
 	ENTER(cuCtxGetCurrent);
 	if (!context)
 		return CUDA_ERROR_INVALID_VALUE;
-	*context = current();
+	*context = sim_current();
 	return CUDA_SUCCESS;
 }
 

@@ -2,14 +2,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /* Plain allocations, their sharing by legacy IPC, and pinned host memory. */
-#include "device/sim/address.h"
+#include "device/sim/memory.h"
+
 #include "device/sim/entry.h"
-#include "device/sim/per_thread.h"
 #include "device/sim/work.h"
 
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+#define PITCH 512u /* what a row is rounded up to */
 
 #define TICKET_MAGIC 0x73696d2d69706331u
 
@@ -25,30 +27,23 @@ struct ticket {
 _Static_assert(sizeof(struct ticket) <= CU_IPC_HANDLE_SIZE,
 	       "a ticket fits a handle");
 
-/* Frees an allocation when the stream gets there. */
-struct free_op {
-	struct sim_op op;
-	uint64_t address;
-};
-
-static CUresult allocate(CUdeviceptr *address_out, uint64_t bytes)
+CUresult sim_memory_new(uint64_t bytes, enum sim_kind kind, const void *owner,
+			CUdeviceptr *address_out)
 {
+	uint64_t rounded = sim_memory_rounded(bytes);
 	struct sim_range range;
 	uint64_t address;
-	uint64_t rounded;
 	CUresult result;
 	int hold;
 
 	if (!address_out || bytes == 0)
 		return CUDA_ERROR_INVALID_VALUE;
-	rounded = (bytes + SIM_GRANULARITY - 1) / SIM_GRANULARITY *
-		  SIM_GRANULARITY;
 	if (rounded < bytes)
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	result = sim_vram_create(rounded, &range, &hold);
 	if (result != CUDA_SUCCESS)
 		return result;
-	result = sim_address_place(&range, SIM_ALLOC, hold, &address);
+	result = sim_address_place(&range, kind, owner, hold, &address);
 	if (result != CUDA_SUCCESS)
 		sim_vram_reap(&range);
 	else
@@ -56,13 +51,48 @@ static CUresult allocate(CUdeviceptr *address_out, uint64_t bytes)
 	return result;
 }
 
+/* Of calls that a capture forbids. */
+static CUresult allocate(CUdeviceptr *address, uint64_t bytes,
+			 enum sim_kind kind)
+{
+	CUresult result = sim_capture_check();
+
+	if (result != CUDA_SUCCESS)
+		return result;
+	return sim_memory_new(bytes, kind, sim_current(), address);
+}
+
 CUresult cuMemAlloc_v2(CUdeviceptr *address, size_t bytes)
 {
+	ENTER_CONTEXT(cuMemAlloc_v2);
+	return allocate(address, bytes, SIM_ALLOC);
+}
+
+CUresult cuMemAllocPitch_v2(CUdeviceptr *address, size_t *pitch, size_t width,
+			    size_t height, unsigned int element_bytes)
+{
+	uint64_t row = (width + PITCH - 1) / PITCH * PITCH;
 	CUresult result;
 
-	ENTER_CONTEXT(cuMemAlloc_v2);
-	result = sim_capture_check();
-	return result == CUDA_SUCCESS ? allocate(address, bytes) : result;
+	ENTER_CONTEXT(cuMemAllocPitch_v2);
+	if (!pitch || width == 0 || height == 0 ||
+	    (element_bytes != 4 && element_bytes != 8 && element_bytes != 16))
+		return CUDA_ERROR_INVALID_VALUE;
+	if (row < width || height > UINT64_MAX / row)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	result = allocate(address, row * height, SIM_ALLOC);
+	if (result == CUDA_SUCCESS)
+		*pitch = row;
+	return result;
+}
+
+CUresult cuMemAllocManaged(CUdeviceptr *address, size_t bytes,
+			   unsigned int flags)
+{
+	ENTER_CONTEXT(cuMemAllocManaged);
+	if (flags != CU_MEM_ATTACH_GLOBAL && flags != CU_MEM_ATTACH_HOST)
+		return CUDA_ERROR_INVALID_VALUE;
+	return allocate(address, bytes, SIM_MANAGED);
 }
 
 /* Waits for all work, as the real one does. */
@@ -75,90 +105,19 @@ CUresult cuMemFree_v2(CUdeviceptr address)
 	if (!address)
 		return CUDA_SUCCESS;
 	if (!sim_address_find(address, &mapping) ||
-	    mapping.address != address || mapping.kind != SIM_ALLOC)
+	    mapping.address != address ||
+	    (mapping.kind != SIM_ALLOC && mapping.kind != SIM_ASYNC &&
+	     mapping.kind != SIM_MANAGED))
 		return CUDA_ERROR_INVALID_VALUE;
 	result = sim_capture_check();
 	if (result == CUDA_SUCCESS)
 		result = sim_wait_for_all();
 	if (result != CUDA_SUCCESS)
 		return result;
-	return sim_address_remove(address, SIM_ALLOC);
-}
-
-static CUresult allocate_async(CUdeviceptr *address, uint64_t bytes,
-			       CUstream stream)
-{
-	(void)stream;
-	return allocate(address, bytes);
-}
-
-CUresult cuMemAllocAsync(CUdeviceptr *address, size_t bytes, CUstream stream)
-{
-	ENTER_CONTEXT(cuMemAllocAsync);
-	return allocate_async(address, bytes, stream);
-}
-
-CUresult cuMemAllocAsync_ptsz(CUdeviceptr *address, size_t bytes,
-			      CUstream stream)
-{
-	ENTER_CONTEXT(cuMemAllocAsync_ptsz);
-	return allocate_async(address, bytes, sim_own_stream(stream));
-}
-
-static CUresult run_free(struct sim_op *op)
-{
-	return sim_address_remove(((struct free_op *)op)->address, SIM_ALLOC);
-}
-
-static CUresult free_async(CUdeviceptr address, CUstream stream)
-{
-	struct sim_mapping mapping;
-	struct free_op *op;
-
-	if (!address)
-		return CUDA_SUCCESS;
-	if (!sim_address_find(address, &mapping) ||
-	    mapping.address != address || mapping.kind != SIM_ALLOC)
-		return CUDA_ERROR_INVALID_VALUE;
-	op = sim_op_new(sizeof(*op), run_free);
-	if (!op)
-		return CUDA_ERROR_OUT_OF_MEMORY;
-	op->address = address;
-	return sim_submit(stream, &op->op);
-}
-
-CUresult cuMemFreeAsync(CUdeviceptr address, CUstream stream)
-{
-	ENTER_CONTEXT(cuMemFreeAsync);
-	return free_async(address, stream);
-}
-
-CUresult cuMemFreeAsync_ptsz(CUdeviceptr address, CUstream stream)
-{
-	ENTER_CONTEXT(cuMemFreeAsync_ptsz);
-	return free_async(address, sim_own_stream(stream));
-}
-
-CUresult cuDeviceGetDefaultMemPool(CUmemoryPool *pool, CUdevice device)
-{
-	static char the_pool; /* memory is never kept: nothing to hold */
-
-	ENTER(cuDeviceGetDefaultMemPool);
-	if (!pool)
-		return CUDA_ERROR_INVALID_VALUE;
-	if (device != 0)
-		return CUDA_ERROR_INVALID_DEVICE;
-	*pool = (CUmemoryPool)&the_pool;
-	return CUDA_SUCCESS;
-}
-
-CUresult cuMemPoolSetAttribute(CUmemoryPool pool, CUmemPool_attribute attribute,
-			       void *value)
-{
-	ENTER(cuMemPoolSetAttribute);
-	if (!pool || !value || attribute != CU_MEMPOOL_ATTR_RELEASE_THRESHOLD)
-		return CUDA_ERROR_INVALID_VALUE;
-	return CUDA_SUCCESS;
+	result = sim_address_remove(address, mapping.kind);
+	if (result == CUDA_SUCCESS && mapping.kind == SIM_ASYNC)
+		sim_pool_forget(&mapping);
+	return result;
 }
 
 CUresult cuMemGetInfo_v2(size_t *free_out, size_t *total_out)
@@ -175,53 +134,6 @@ CUresult cuMemGetInfo_v2(size_t *free_out, size_t *total_out)
 	*total_out = sim_vram_total();
 	*free_out = *total_out - used;
 	return CUDA_SUCCESS;
-}
-
-/* ---- attributes ---- */
-
-static CUresult write_attribute(void *value, CUpointer_attribute attribute,
-				const struct sim_mapping *mapping)
-{
-	bool is_host =
-		mapping->kind == SIM_HOST || mapping->kind == SIM_REGISTERED;
-	int number;
-
-	switch (attribute) {
-	case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:
-		memcpy(value, &mapping->address, sizeof(mapping->address));
-		return CUDA_SUCCESS;
-	case CU_POINTER_ATTRIBUTE_RANGE_SIZE:
-		memcpy(value, &mapping->bytes, sizeof(mapping->bytes));
-		return CUDA_SUCCESS;
-	case CU_POINTER_ATTRIBUTE_MAPPED:
-		memcpy(value, &(bool){ true }, sizeof(bool));
-		return CUDA_SUCCESS;
-	case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
-		memcpy(value, &(bool){ mapping->kind == SIM_ALLOC },
-		       sizeof(bool));
-		return CUDA_SUCCESS;
-	case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
-		number = is_host ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE;
-		break;
-	case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
-		number = 0;
-		break;
-	default:
-		return CUDA_ERROR_INVALID_VALUE;
-	}
-	memcpy(value, &number, sizeof(number));
-	return CUDA_SUCCESS;
-}
-
-CUresult cuPointerGetAttribute(void *value, CUpointer_attribute attribute,
-			       CUdeviceptr address)
-{
-	struct sim_mapping mapping;
-
-	ENTER_CONTEXT(cuPointerGetAttribute);
-	if (!value || !sim_address_find(address, &mapping))
-		return CUDA_ERROR_INVALID_VALUE;
-	return write_attribute(value, attribute, &mapping);
 }
 
 /* ---- legacy IPC ---- */
@@ -278,7 +190,8 @@ CUresult cuIpcOpenMemHandle_v2(CUdeviceptr *address_out, CUipcMemHandle handle,
 		result = sim_vram_join(&ticket.range, &hold);
 		if (result == CUDA_SUCCESS)
 			result = sim_address_place(&ticket.range, SIM_IMPORT,
-						   hold, &address);
+						   sim_current(), hold,
+						   &address);
 	}
 	if (result == CUDA_SUCCESS)
 		*address_out = address;

@@ -138,6 +138,24 @@ CUresult cuMemRelease(CUmemGenericAllocationHandle number)
 	return CUDA_SUCCESS;
 }
 
+/* Of a mapping; what cannot be exported there cannot be here either. */
+CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle *handle,
+				     void *address)
+{
+	struct sim_mapping mapping;
+	CUresult result;
+	int hold;
+
+	ENTER(cuMemRetainAllocationHandle);
+	if (!handle || !sim_address_find((uint64_t)address, &mapping) ||
+	    mapping.kind != SIM_SEGMENT)
+		return CUDA_ERROR_INVALID_VALUE;
+	result = sim_vram_hold(&mapping.range, &hold);
+	if (result != CUDA_SUCCESS)
+		return result;
+	return add_handle(&mapping.range, mapping.is_imported, hold, handle);
+}
+
 CUresult cuMemExportToShareableHandle(void *shareable,
 				      CUmemGenericAllocationHandle number,
 				      CUmemAllocationHandleType type,
@@ -205,7 +223,7 @@ CUresult cuMemMap(CUdeviceptr address, size_t bytes, size_t offset,
 		return CUDA_ERROR_INVALID_VALUE;
 	if (offset != 0 || bytes != handle.range.bytes)
 		return CUDA_ERROR_NOT_SUPPORTED;
-	return sim_address_map(address, &handle.range);
+	return sim_address_map(address, &handle.range, handle.is_imported);
 }
 
 /* Returns at once, whatever runs. */
