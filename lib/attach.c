@@ -176,6 +176,8 @@ void lb_lease_abandon(struct lb_lease *lease)
 	close_one(atomic_load(&lease->events_next));
 	close_one(lease->wake);
 	bs_lock_done(&lease->requests);
+	lb_ticket_forget(lease);
+	free(lease->open);
 	free(lease->journal);
 	free(lease->hold);
 	free(lease);
@@ -197,8 +199,10 @@ static enum ps_status leave_once(struct lb_lease *lease, void *arg)
 static void leave(struct lb_lease *lease)
 {
 	bs_lock_take(&lease->requests);
-	if (lease->journal != NULL && lease->hold != NULL) {
+	if (lease->journal != NULL && lease->hold != NULL &&
+	    lease->open != NULL) {
 		memset(lease->hold, LB_HOLD_NONE, lease->welcome.segment_count);
+		memset(lease->open, LB_OPEN_NONE, lease->welcome.segment_count);
 		(void)lb_session_do(lease, leave_once, NULL);
 	} else {
 		(void)leave_once(lease, NULL);
@@ -277,7 +281,9 @@ static enum ps_status shape(struct ps_pool *pool, struct lb_lease *lease)
 		lease->limit = (uint32_t)limit;
 	lease->hold = calloc(layout.segments, 1);
 	lease->journal = calloc(layout.segments, 1);
-	if (lease->hold == NULL || lease->journal == NULL)
+	lease->open = calloc(layout.segments, 1);
+	if (lease->hold == NULL || lease->journal == NULL ||
+	    lease->open == NULL)
 		return bs_fail(PS_HOST_MEMORY, "no host memory for the books "
 					       "of a lease");
 	return status;

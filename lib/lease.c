@@ -198,8 +198,9 @@ enum ps_status lb_lease_settle(struct lb_lease *lease)
 	enum ps_status status =
 		give_those(lease, LB_HOLD_PARKING, LB_HOLD_PARKED);
 
-	return status == PS_OK ? give_those(lease, LB_HOLD_OWED, LB_HOLD_NONE)
-			       : status;
+	if (status == PS_OK)
+		status = give_those(lease, LB_HOLD_OWED, LB_HOLD_NONE);
+	return status == PS_OK ? lb_ticket_settle(lease) : status;
 }
 
 static enum ps_status tell_once(struct lb_lease *lease, void *arg)
@@ -387,7 +388,7 @@ static enum ps_status accept_grant(struct lb_lease *lease,
 
 /* The service thread is to look for what can be parked again; it is woken
  * while the daemon is at work. */
-static void will_grow(struct lb_lease *lease)
+void lb_lease_stir(struct lb_lease *lease)
 {
 	if (!atomic_exchange(&lease->is_growing, true))
 		lb_service_wake(lease);
@@ -405,7 +406,7 @@ static enum ps_status take_once(struct lb_lease *lease, void *arg)
 	status = ip_client_take_say(&lease->client, &take);
 	if (status != PS_OK)
 		return status;
-	will_grow(lease);
+	lb_lease_stir(lease);
 	do {
 		status = ip_client_take(&lease->client, NULL, &grant, fds);
 		if (status == PS_OK)
@@ -452,13 +453,28 @@ static void keep_denial(struct lb_lease *lease, enum ps_status status)
 			sizeof(lease->denial) - 1);
 }
 
+/* What counts towards the limit. */
+static uint32_t had_in_all(const struct lb_lease *lease)
+{
+	return lease->pool->segments_inserted + lease->outside_segments;
+}
+
+/* Parked segments that were taken back without a daemon may be above it. */
+static uint32_t left_of_limit(const struct lb_lease *lease)
+{
+	uint32_t had = had_in_all(lease);
+
+	return had < lease->limit ? lease->limit - had : 0;
+}
+
 /* Whether the daemon can be asked for as much at all. */
-static enum ps_status check_limit(struct lb_lease *lease, uint32_t missing)
+enum ps_status lb_lease_check_limit(const struct lb_lease *lease,
+				    uint32_t missing)
 {
 	uint64_t unit = lease->pool->layout.segment_size;
-	uint32_t leased = lease->pool->segments_inserted;
+	uint32_t leased = had_in_all(lease);
 
-	if (missing <= lease->limit - leased)
+	if (missing <= left_of_limit(lease))
 		return PS_OK;
 	return bs_fail(PS_OUT_OF_MEMORY,
 		       "%" PRIu64 " bytes are leased and %" PRIu64
@@ -475,7 +491,7 @@ static uint32_t batch_of(struct lb_lease *lease, uint32_t missing)
 	uint32_t left;
 
 	bs_lock_take(&lease->pool->lock);
-	left = lease->limit - lease->pool->segments_inserted;
+	left = left_of_limit(lease);
 	bs_lock_drop(&lease->pool->lock);
 	return count < left ? count : left;
 }
@@ -535,7 +551,7 @@ static enum ps_status take_missing(struct ps_pool *pool, uint32_t wanted,
 
 	lb_turn_take(pool);
 	missing = lb_room_missing(pool, wanted, stream);
-	status = check_limit(lease, missing);
+	status = lb_lease_check_limit(lease, missing);
 	lb_turn_give(pool);
 	if (status == PS_OK && missing > 0)
 		status = late ? take(lease, missing, LB_WAIT_MS)
@@ -546,6 +562,17 @@ static enum ps_status take_missing(struct ps_pool *pool, uint32_t wanted,
 	return status;
 }
 
+/* Room outside that is not filled goes back before this fails. */
+static enum ps_status take_or_return(struct ps_pool *pool, uint32_t wanted,
+				     uint64_t stream, bool late)
+{
+	enum ps_status status = take_missing(pool, wanted, stream, late);
+
+	if (status == PS_OUT_OF_MEMORY && lb_outside_return(pool->lease))
+		status = take_missing(pool, wanted, stream, late);
+	return status;
+}
+
 enum ps_status lb_lease_take(struct ps_pool *pool, uint32_t wanted,
 			     uint64_t stream, bool late)
 {
@@ -553,7 +580,7 @@ enum ps_status lb_lease_take(struct ps_pool *pool, uint32_t wanted,
 	enum ps_status status;
 
 	bs_lock_take(&lease->requests);
-	status = take_missing(pool, wanted, stream, late);
+	status = take_or_return(pool, wanted, stream, late);
 	bs_lock_drop(&lease->requests);
 	return status;
 }

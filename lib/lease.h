@@ -14,6 +14,11 @@
  *	  |       v          v          v
  *	  +---- OWED, or RECALLING then RECALLED: unmapped
  *
+ *	NONE -> OUTSIDE -> OWED: it is none, the driver has its room
+ *
+ * A segment of another client that is open here is mapped behind the pool's
+ * own addresses, where segments are gathered too; never at its own.
+ *
  * Two talk with the daemon: whoever needs something, over the requests
  * socket, one at a time; and the service thread, which answers the daemon over
  * the events socket and never waits for the first.
@@ -21,7 +26,9 @@
  * Invariants
  *   While the daemon is waited for, neither the pool's lock nor its turn is
  *   held.
- *   A segment is mapped writable only while it is LEASED or PARKED.
+ *   A segment is mapped writable only while it is LEASED or PARKED, or open
+ *   here.
+ *   As many segments are OUTSIDE as the bytes outside fill, or more.
  *   An imported descriptor is closed at once.
  */
 #ifndef LIB_LEASE_H
@@ -44,6 +51,24 @@ enum lb_hold {
 	LB_HOLD_OWED,      /* unmapped; the daemon is still to be told */
 	LB_HOLD_RECALLING, /* the same, and the service thread tells it */
 	LB_HOLD_RECALLED,  /* it did; a GRANT as parked may have crossed it */
+	LB_HOLD_OUTSIDE,   /* destroyed: its room is the driver's */
+};
+
+/* Of a segment that another client leases, or nobody any more. */
+enum lb_open {
+	LB_OPEN_NONE = 0,
+	LB_OPEN_HERE, /* the daemon counts it as open here */
+	LB_OPEN_OWED, /* not any more; the daemon is still to be told */
+};
+
+/* What one ticket has opened. */
+struct lb_opening {
+	struct lb_opening *next;
+	struct ps_ticket ticket;
+	uint64_t address; /* that ps_ticket_open() gave */
+	uint32_t slot;    /* the mapping, which several may share */
+	uint32_t count;
+	uint32_t times; /* opened and not closed */
 };
 
 struct ps_attach_config {
@@ -74,10 +99,20 @@ struct lb_lease {
 	int64_t refused_ms;           /* since when it refuses us; 0: not */
 	uint8_t *journal;             /* of each segment: what HELD said */
 	char denial[IP_TEXT_MAX + 1]; /* of the last TAKE; "" */
+	struct lb_opening *openings;
+	uint64_t opens; /* counts what was opened, again or anew */
+
+	/* Changed under requests, published under the pool's lock. */
+	uint8_t *open;             /* enum lb_open of each segment */
+	uint32_t opened;           /* segments that are HERE */
+	uint32_t outside_segments; /* that are OUTSIDE */
 
 	/* Changed by who has the pool's turn, published under its lock. */
 	uint8_t *hold;       /* enum lb_hold of each segment */
 	uint32_t generation; /* counts the comparisons with the journal */
+
+	/* Guarded by the pool's lock. It grows only with requests held. */
+	uint64_t outside; /* bytes taken and not given */
 
 	/* Owned by the service thread. */
 	int events; /* -1: none */
@@ -89,6 +124,7 @@ struct lb_lease {
 	_Atomic bool is_growing;  /* it grew since the last look at it */
 	_Atomic bool is_woken;    /* wake was written to, and not read */
 	_Atomic bool is_lost;     /* the GPU is */
+	_Atomic uint32_t moves;   /* of memory outside: taken or given */
 	_Atomic int64_t passed;   /* bytes, by ps_mem_note_passed() */
 
 	bool is_quiet; /* nothing runs on the memory any more: LEAVE is true */
@@ -121,6 +157,11 @@ enum ps_status lb_session_do(struct lb_lease *lease,
 			     enum ps_status (*once)(struct lb_lease *lease,
 						    void *arg),
 			     void *arg);
+/* The same; PS_NO_DAEMON rather than PS_PEER_GONE where there is none. */
+enum ps_status lb_session_ask(struct lb_lease *lease,
+			      enum ps_status (*once)(struct lb_lease *lease,
+						     void *arg),
+			      void *arg);
 
 /* ---- having (lib/lease.c) ---- */
 
@@ -152,14 +193,38 @@ enum ps_status lb_lease_tell(struct lb_lease *lease);
 /* The same over the connection that is there. */
 enum ps_status lb_lease_settle(struct lb_lease *lease);
 
+/* The service thread is to look for what can be given back. */
+void lb_lease_stir(struct lb_lease *lease);
+/* PS_OUT_OF_MEMORY: so many segments more are above the limit. Turn held. */
+enum ps_status lb_lease_check_limit(const struct lb_lease *lease,
+				    uint32_t missing);
+
 /* CLOCK_MONOTONIC. */
 int64_t lb_now_ms(void);
 
 /* Bytes of the computation region that the pool may have. */
 uint64_t lb_lease_limit(const struct ps_pool *pool);
 
+/* Bytes by ps_mem_note_passed(). */
+uint64_t lb_lease_passed(const struct lb_lease *lease);
+
 /* PS_DEVICE_LOST when the daemon has said so. */
 enum ps_status lb_lease_check(const struct ps_pool *pool);
+
+/* ---- memory outside the pool (lib/outside.c) ---- */
+
+/* Gives back what is OUTSIDE and not filled; whether there was any. requests
+ * held, no turn. */
+bool lb_outside_return(struct lb_lease *lease);
+/* Whether there is any, used or not. */
+bool lb_outside_is_loose(struct lb_lease *lease);
+
+/* ---- tickets (lib/ticket.c) ---- */
+
+/* Tells the daemon what is not open any more. requests held. */
+enum ps_status lb_ticket_settle(struct lb_lease *lease);
+/* Host memory only. */
+void lb_ticket_forget(struct lb_lease *lease);
 
 /* ---- parameters (lib/parameters.c) ---- */
 

@@ -121,12 +121,20 @@ enum ps_status lb_unmap_slots(struct ps_pool *pool, uint32_t slot,
 	return result;
 }
 
+/* What a ticket opened has its own addresses, and is not leased. */
+static bool is_opened(const struct ps_pool *pool, uint32_t n)
+{
+	return pool->lease != NULL && pool->lease->open[n] != LB_OPEN_NONE;
+}
+
 static enum lb_access access_of(struct ps_pool *pool, uint32_t n)
 {
 	enum lb_access access;
 
 	bs_lock_take(&pool->lock);
 	access = (enum lb_access)pool->segments[n].access;
+	if (is_opened(pool, n))
+		access = LB_ACCESS_NONE;
 	bs_lock_drop(&pool->lock);
 	return access;
 }

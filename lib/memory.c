@@ -113,12 +113,15 @@ enum ps_status ps_mem_alloc_pitch(struct ps_pool *pool, size_t width,
 	return status;
 }
 
+/* While a stream captures nobody waits: the block does, behind a fence. */
 static __attribute__((cold)) enum ps_status wait_and_free(struct ps_pool *pool,
 							  void *ptr)
 {
-	enum ps_status status = dv_synchronize(pool->device);
+	enum ps_status status = lb_room_synchronize(pool);
 
-	return status == PS_OK ? free_block(pool, ptr, AL_STREAM_NONE) : status;
+	if (status != PS_OK && status != PS_AGAIN)
+		return status;
+	return free_block(pool, ptr, AL_STREAM_NONE);
 }
 
 enum ps_status ps_mem_free(struct ps_pool *pool, void *ptr)

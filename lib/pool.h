@@ -192,6 +192,12 @@ bool lb_room_release_fences(struct ps_pool *pool);
 /* The calling thread never fences all streams: it might come into a capture of
  * the program's. */
 void lb_room_set_background(void);
+/* The last run of @count slots behind the pool's own that nothing uses. Turn
+ * held. */
+bool lb_room_find_empty(const struct ps_pool *pool, uint32_t count,
+			uint32_t *slot_out);
+/* For all work of the device; PS_AGAIN while a stream captures. */
+enum ps_status lb_room_synchronize(struct ps_pool *pool);
 /* How many segments more @wanted neighbouring slots for @stream take. Turn
  * held. */
 uint32_t lb_room_missing(const struct ps_pool *pool, uint32_t wanted,

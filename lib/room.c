@@ -125,9 +125,8 @@ static void unmap_room(struct ps_pool *pool, uint32_t wanted)
 	}
 }
 
-/* The last run of @count slots that nothing uses. */
-static bool find_empty(const struct ps_pool *pool, uint32_t count,
-		       uint32_t *slot_out)
+bool lb_room_find_empty(const struct ps_pool *pool, uint32_t count,
+			uint32_t *slot_out)
 {
 	uint32_t n = 0;
 
@@ -173,11 +172,11 @@ static bool gather(struct ps_pool *pool, uint32_t wanted, struct run *run_out)
 {
 	uint32_t loose = 0, slot, done = 0;
 
-	if (pool->lease != NULL && find_empty(pool, wanted, &slot))
+	if (pool->lease != NULL && lb_room_find_empty(pool, wanted, &slot))
 		unmap_room(pool, wanted);
 	for (uint32_t i = 0; i < pool->layout.segments; i++)
 		loose += is_loose(pool, i);
-	if (loose < wanted || !find_empty(pool, wanted, &slot))
+	if (loose < wanted || !lb_room_find_empty(pool, wanted, &slot))
 		return false;
 	bs_lock_take(&pool->lock);
 	for (uint32_t i = 0; done < wanted; i++)
@@ -281,7 +280,7 @@ uint32_t lb_room_missing(const struct ps_pool *pool, uint32_t wanted,
 		room += is_room(pool, i, AL_STREAM_NONE);
 	if (room < wanted)
 		return wanted - room;
-	return find_empty(pool, wanted, &slot) ? 0 : wanted - run.count;
+	return lb_room_find_empty(pool, wanted, &slot) ? 0 : wanted - run.count;
 }
 
 /* Whether no segment is missing any more; others may take what was granted
@@ -435,6 +434,21 @@ static enum ps_status record_all(struct ps_pool *pool,
 	status = check_streams(pool);
 	if (status == PS_OK)
 		status = dv_fence_record_all(pool->device, fence_out);
+	end_all(pool);
+	return status;
+}
+
+enum ps_status lb_room_synchronize(struct ps_pool *pool)
+{
+	enum ps_status status;
+
+	if (!begin_all(pool))
+		return bs_fail(PS_AGAIN, "a stream captures: waiting for all "
+					 "streams would invalidate that; try "
+					 "again when the capture has ended");
+	status = check_streams(pool);
+	if (status == PS_OK)
+		status = dv_synchronize(pool->device);
 	end_all(pool);
 	return status;
 }

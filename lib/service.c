@@ -37,6 +37,7 @@ struct service {
 	int64_t look_ms;     /* when to look at the pool; 0: never */
 	int64_t period_ms;
 	uint64_t moved;   /* allocations and frees, when it was looked at */
+	uint32_t moves;   /* of memory outside, the same */
 	int64_t retry_ms; /* when to connect; 0: connected, or no use */
 	int64_t rest_ms;
 };
@@ -230,6 +231,24 @@ static enum ps_status recall(struct service *service,
 	return send_recalled(service, recall->seq, NULL, 0, false);
 }
 
+/* Whether room outside is left that was not filled for a whole period; it
+ * goes back. */
+static bool return_outside(struct service *service)
+{
+	struct lb_lease *lease = service->lease;
+	uint32_t moves = atomic_load(&lease->moves);
+	bool moved = moves != service->moves;
+
+	service->moves = moves;
+	if (!lb_outside_is_loose(lease))
+		return false;
+	if (moved || !bs_lock_try(&lease->requests))
+		return true;
+	(void)lb_outside_return(lease);
+	bs_lock_drop(&lease->requests);
+	return false;
+}
+
 /* ---- the others ---- */
 
 static enum ps_status answer_poll(struct service *service, uint32_t seq)
@@ -245,6 +264,7 @@ static enum ps_status answer_poll(struct service *service, uint32_t seq)
 					 : UINT32_MAX;
 	msg.body.polled.live = stats.live;
 	msg.body.polled.cached = stats.cached;
+	msg.body.polled.passed = lb_lease_passed(service->lease);
 	return ip_conn_send(&service->conn, &msg);
 }
 
@@ -293,7 +313,7 @@ static void look(struct service *service)
 	struct ps_mem_stats stats = { .struct_size = sizeof(stats) };
 	bool grew = atomic_exchange(&service->lease->is_growing, false);
 	uint64_t peak = al_peak_restart(pool->al), released = 0;
-	bool moved, done = true;
+	bool moved, done = true, loose;
 
 	al_get_stats(pool->al, &stats);
 	moved = stats.allocs + stats.frees != service->moved;
@@ -303,12 +323,13 @@ static void look(struct service *service)
 	al_get_stats(pool->al, &stats);
 	if (released > 0 || !grew)
 		done = lb_lease_park(pool);
+	loose = return_outside(service);
 	if (moved || grew)
 		service->period_ms = PERIOD_MS;
 	else if (service->period_ms < PERIOD_MAX_MS)
 		service->period_ms *= 2;
 	service->look_ms = 0;
-	if (moved || grew || !done || stats.pending > 0)
+	if (moved || grew || loose || !done || stats.pending > 0)
 		service->look_ms = lb_now_ms() + service->period_ms;
 }
 

@@ -29,6 +29,8 @@ enum in_journal {
 	IN_NONE = 0,
 	IN_LEASED,
 	IN_PARKED,
+	IN_OUTSIDE,
+	IN_OPENED, /* another's, or nobody's */
 };
 
 void lb_session_close(struct lb_lease *lease)
@@ -97,20 +99,27 @@ static enum ps_status check_again(const struct lb_lease *lease,
 		       (int)lease->client.conn.peer_pid, first->id);
 }
 
+static enum in_journal meaning_of(uint32_t entry)
+{
+	if ((entry & IP_SEGMENT_PARKED) != 0)
+		return IN_PARKED;
+	if ((entry & IP_SEGMENT_OUTSIDE) != 0)
+		return IN_OUTSIDE;
+	return (entry & IP_SEGMENT_OPENED) != 0 ? IN_OPENED : IN_LEASED;
+}
+
 static enum ps_status note_held(struct lb_lease *lease,
 				const struct ip_list *held)
 {
 	for (uint32_t i = 0; i < held->count; i++) {
-		uint32_t n = held->segment[i] & ~IP_SEGMENT_PARKED;
+		uint32_t n = held->segment[i] & IP_SEGMENT_NUMBER;
 
 		if (n < lease->first || n >= lease->pool->layout.segments)
 			return bs_fail(PS_PROTOCOL,
 				       "HELD from pid %d: segment %" PRIu32
 				       " is not in the computation region",
 				       (int)lease->client.conn.peer_pid, n);
-		lease->journal[n] = (held->segment[i] & IP_SEGMENT_PARKED) != 0
-					    ? IN_PARKED
-					    : IN_LEASED;
+		lease->journal[n] = (uint8_t)meaning_of(held->segment[i]);
 	}
 	return PS_OK;
 }
@@ -131,7 +140,8 @@ static enum ps_status receive_held(struct lb_lease *lease)
 
 static enum ps_status disagree(const struct lb_lease *lease, uint32_t n)
 {
-	static const char *const names[] = { "not leased", "leased", "parked" };
+	static const char *const names[] = { "not leased", "leased", "parked",
+					     "outside", "opened" };
 
 	return bs_fail(PS_PROTOCOL,
 		       "segment %" PRIu32 " is in use here, and the journal of "
@@ -142,7 +152,7 @@ static enum ps_status disagree(const struct lb_lease *lease, uint32_t n)
 
 /* What is so here once the journal is known; lib/lease.c tells the daemon of
  * what is PARKING and OWED. With the pool's lock. */
-static enum ps_status settle(struct lb_lease *lease, uint32_t n)
+static enum ps_status settle_own(struct lb_lease *lease, uint32_t n)
 {
 	uint8_t *hold = &lease->hold[n];
 	uint8_t journal = lease->journal[n];
@@ -150,16 +160,38 @@ static enum ps_status settle(struct lb_lease *lease, uint32_t n)
 	switch ((enum lb_hold) * hold) {
 	case LB_HOLD_LEASED:
 		return journal == IN_LEASED ? PS_OK : disagree(lease, n);
+	case LB_HOLD_OUTSIDE:
+		return journal == IN_OUTSIDE ? PS_OK : disagree(lease, n);
 	case LB_HOLD_PARKING:
 	case LB_HOLD_PARKED:
-		if (journal == IN_NONE)
+		if (journal != IN_LEASED && journal != IN_PARKED)
 			return disagree(lease, n);
 		*hold = journal == IN_LEASED ? LB_HOLD_PARKING : LB_HOLD_PARKED;
 		return PS_OK;
 	default:
-		*hold = journal == IN_NONE ? LB_HOLD_NONE : LB_HOLD_OWED;
+		*hold = journal == IN_NONE || journal == IN_OPENED
+				? LB_HOLD_NONE
+				: LB_HOLD_OWED;
 		return PS_OK;
 	}
+}
+
+/* The same for what others lease. */
+static enum ps_status settle_open(struct lb_lease *lease, uint32_t n)
+{
+	bool is_open = lease->journal[n] == IN_OPENED;
+
+	if (lease->open[n] == LB_OPEN_HERE)
+		return is_open ? PS_OK : disagree(lease, n);
+	lease->open[n] = is_open ? LB_OPEN_OWED : LB_OPEN_NONE;
+	return PS_OK;
+}
+
+static enum ps_status settle(struct lb_lease *lease, uint32_t n)
+{
+	enum ps_status status = settle_own(lease, n);
+
+	return status == PS_OK ? settle_open(lease, n) : status;
 }
 
 static enum ps_status compare(struct lb_lease *lease)
@@ -291,14 +323,24 @@ static enum ps_status repeat(struct lb_lease *lease,
 	}
 }
 
+enum ps_status lb_session_ask(struct lb_lease *lease,
+			      enum ps_status (*once)(struct lb_lease *lease,
+						     void *arg),
+			      void *arg)
+{
+	enum ps_status status = repeat(lease, once, arg, ready);
+
+	lease->is_gone = status == PS_NO_DAEMON;
+	return status;
+}
+
 enum ps_status lb_session_do(struct lb_lease *lease,
 			     enum ps_status (*once)(struct lb_lease *lease,
 						    void *arg),
 			     void *arg)
 {
-	enum ps_status status = repeat(lease, once, arg, ready);
+	enum ps_status status = lb_session_ask(lease, once, arg);
 
-	lease->is_gone = status == PS_NO_DAEMON;
 	if (status == PS_NO_DAEMON)
 		return bs_fail_prefix(PS_PEER_GONE,
 				      "what is leased can be used on, but not "

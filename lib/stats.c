@@ -16,6 +16,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* With the pool's lock. */
+static void get_lease_stats(struct lb_lease *lease, struct ps_mem_stats *stats)
+{
+	stats->outside = lease->outside;
+	stats->passed = lb_lease_passed(lease);
+	stats->opened = lease->opened * lease->pool->layout.segment_size;
+}
+
 static void get_mapping_stats(struct ps_pool *pool, struct ps_mem_stats *stats)
 {
 	uint64_t unit = pool->layout.segment_size;
@@ -25,6 +33,8 @@ static void get_mapping_stats(struct ps_pool *pool, struct ps_mem_stats *stats)
 	stats->inserted = pool->segments_inserted * unit;
 	stats->mapped = pool->segments_mapped * unit;
 	stats->gathered = pool->gathered;
+	if (pool->lease != NULL)
+		get_lease_stats(pool->lease, stats);
 	bs_lock_drop(&pool->lock);
 }
 
@@ -155,6 +165,7 @@ enum ps_status ps_mem_get_info(struct ps_pool *pool, uint64_t *free_out,
 	struct ps_pool *p = lb_enter(pool);
 	struct ps_mem_stats stats = { 0 };
 	enum ps_status status = PS_OK;
+	uint64_t used;
 
 	if (p == NULL)
 		return lb_refuse(pool);
@@ -166,8 +177,8 @@ enum ps_status ps_mem_get_info(struct ps_pool *pool, uint64_t *free_out,
 		return status;
 	if (p->lease != NULL)
 		stats.inserted = lb_lease_limit(p);
-	*free_out =
-		stats.inserted > stats.live ? stats.inserted - stats.live : 0;
+	used = stats.live + stats.outside;
+	*free_out = stats.inserted > used ? stats.inserted - used : 0;
 	*total_out = stats.inserted;
 	return PS_OK;
 }

@@ -19,13 +19,7 @@
 #define CLIENT_ID 77u
 #define TYPES 128u
 
-enum books { FREE, LEASED, PARKED };
-
-struct order {
-	uint32_t order;
-	uint32_t a;
-	uint32_t b;
-};
+enum books { FREE, LEASED, PARKED, OUTSIDE, OPENED };
 
 static struct {
 	struct ps_pool *pool;
@@ -47,6 +41,7 @@ static struct {
 	uint32_t chunk;
 	uint32_t limit;
 	bool scatter;
+	bool is_outside; /* the TAKE that is being answered */
 	bool over;
 } self;
 
@@ -162,6 +157,10 @@ static uint32_t list_held(uint32_t *entries)
 			entries[count++] = n;
 		if (self.books[n] == PARKED)
 			entries[count++] = n | IP_SEGMENT_PARKED;
+		if (self.books[n] == OUTSIDE)
+			entries[count++] = n | IP_SEGMENT_OUTSIDE;
+		if (self.books[n] == OPENED)
+			entries[count++] = n | IP_SEGMENT_OPENED;
 	}
 	if (lies(TH_LIE_HELD_NONE))
 		return 0;
@@ -189,6 +188,8 @@ static void send_list(enum ip_type type, uint32_t seq, const uint32_t *entries,
 			done++;
 		}
 		list->flags = done < count ? IP_LIST_MORE : 0;
+		if (self.is_outside)
+			list->flags |= IP_LIST_OUTSIDE;
 		say(&self.asks, &msg);
 	} while (done < count && !stops_halfway());
 }
@@ -222,7 +223,7 @@ static uint32_t find_free(uint32_t *entries, uint32_t wanted)
 	uint32_t step = self.scatter ? 2 : 1, count = 0;
 
 	for (uint32_t n = 0; n < TH_SEGMENTS && count < wanted; n++)
-		if (self.books[n] == PARKED)
+		if (!self.is_outside && self.books[n] == PARKED)
 			entries[count++] = n | IP_SEGMENT_PARKED;
 	for (uint32_t n = TH_PARAMETERS; n < TH_SEGMENTS && count < wanted;
 	     n += step)
@@ -255,10 +256,10 @@ static void grant(uint32_t seq, const uint32_t *entries, uint32_t count)
 		uint32_t n = entries[i] & ~IP_SEGMENT_PARKED;
 
 		fds[i] = files >= 0 ? files : self.pool->segments[n].fd;
-		if ((entries[i] & IP_SEGMENT_PARKED) != 0)
+		if (self.is_outside || (entries[i] & IP_SEGMENT_PARKED) != 0)
 			fds[i] = -1;
 		if (n >= TH_PARAMETERS)
-			self.books[n] = LEASED;
+			self.books[n] = self.is_outside ? OUTSIDE : LEASED;
 	}
 	if (self.cut_at != 1 || self.cut != TH_CUT_UNSAID)
 		send_list(IP_GRANT, seq, entries, count, fds);
@@ -268,15 +269,16 @@ static void grant(uint32_t seq, const uint32_t *entries, uint32_t count)
 
 static void take(const struct ip_take *take)
 {
-	uint32_t entries[TH_SEGMENTS + 1];
-	uint32_t count = find_free(entries, take->count);
+	uint32_t entries[TH_SEGMENTS + 1], count;
 
-	if (count < take->count) {
+	self.is_outside = (take->flags & IP_TAKE_OUTSIDE) != 0;
+	count = find_free(entries, take->count);
+	if (count < take->count)
 		deny(take->seq, PS_OUT_OF_MEMORY,
 		     "pretend: there are not as many");
-		return;
-	}
-	grant(take->seq, entries, lie_in_grant(entries, count));
+	else
+		grant(take->seq, entries, lie_in_grant(entries, count));
+	self.is_outside = false;
 }
 
 /* ---- the rest ---- */
@@ -317,6 +319,64 @@ static void need(const struct ip_need *need)
 		close(files);
 }
 
+static void issue(const struct ip_issue *issue)
+{
+	struct ps_ticket ticket = th_pretend_ticket(
+		issue->run[0].first, issue->run[0].count,
+		(uint32_t)issue->offset, (uint32_t)issue->bytes);
+	struct ip_message msg;
+
+	begin(&msg, IP_TICKET);
+	msg.body.ticket.seq = issue->seq;
+	memcpy(msg.body.ticket.ticket, ticket.bytes, IP_TICKET_BYTES);
+	say(&self.asks, &msg);
+}
+
+static void add_opened(struct ip_message *msg, uint32_t n, int files)
+{
+	struct ip_opened *opened = &msg->body.opened;
+
+	if (self.books[n] == FREE)
+		self.books[n] = OPENED;
+	opened->segment[opened->count++] = n;
+	msg->fds[msg->fd_count++] =
+		files >= 0 ? files : self.pool->segments[n].fd;
+}
+
+/* A ticket of a process that only the daemon knows. */
+static void open_ticket(const struct ip_ticket *ticket)
+{
+	int files = lies(TH_LIE_OPEN_FILES) ? memfd_create("none", MFD_CLOEXEC)
+					    : -1;
+	struct th_pretend_ticket names;
+	uint32_t done = 0;
+
+	memcpy(&names, ticket->ticket + TH_TICKET_AT, sizeof(names));
+	do {
+		struct ip_message msg;
+		struct ip_opened *opened = &msg.body.opened;
+
+		begin(&msg, IP_OPENED);
+		opened->seq = ticket->seq;
+		opened->offset = names.offset;
+		opened->bytes = names.bytes;
+		while (done < names.count && opened->count < self.chunk)
+			add_opened(&msg, names.first + done++, files);
+		opened->flags = done < names.count ? IP_LIST_MORE : 0;
+		say(&self.asks, &msg);
+	} while (done < names.count && !stops_halfway());
+	if (files >= 0)
+		close(files);
+}
+
+static void close_opened(const struct ip_list *list)
+{
+	for (uint32_t i = 0; i < list->count; i++) {
+		assert_int_equal(self.books[list->segment[i]], OPENED);
+		self.books[list->segment[i]] = FREE;
+	}
+}
+
 static void leave(uint32_t seq)
 {
 	for (uint32_t n = 0; n < TH_SEGMENTS; n++)
@@ -343,6 +403,17 @@ static void do_it(const struct ip_message *msg, bool answers)
 		break;
 	case IP_NEED:
 		need(&msg->body.need);
+		break;
+	case IP_ISSUE:
+		issue(&msg->body.issue);
+		break;
+	case IP_OPEN:
+		open_ticket(&msg->body.ticket);
+		break;
+	case IP_CLOSE:
+		close_opened(&msg->body.list);
+		if (answers)
+			did(seq);
 		break;
 	case IP_LEAVE:
 		leave(seq);
@@ -424,19 +495,20 @@ static uint64_t recall(uint32_t count, uint32_t deadline_ms)
 	return receive_recalled(self.recalls);
 }
 
-static uint64_t ask_live(void)
+/* The live bytes, or those that were passed. */
+static uint64_t ask(bool passed)
 {
 	struct ip_message msg;
-	uint64_t live;
+	uint64_t bytes;
 
 	ip_message_init(&msg, IP_POLL, self.answers.minor);
 	msg.body.number.seq = ++self.recalls;
 	th_assert_ok(ip_conn_send(&self.answers, &msg));
 	th_assert_ok(ip_conn_receive(&self.answers, &msg));
 	assert_int_equal(msg.type, IP_POLLED);
-	live = msg.body.polled.live;
+	bytes = passed ? msg.body.polled.passed : msg.body.polled.live;
 	ip_message_done(&msg);
-	return live;
+	return bytes;
 }
 
 static void say_event(enum ip_type type)
@@ -472,13 +544,13 @@ static void end(void)
 	unlink(path);
 }
 
-static uint64_t obey_loud(const struct order *order)
+static uint64_t obey_loud(const struct th_order_message *order)
 {
 	switch ((enum th_order)order->order) {
 	case TH_ORDER_RECALL:
 		return recall(order->a, order->b);
 	case TH_ORDER_POLL:
-		return ask_live();
+		return ask(order->a != 0);
 	case TH_ORDER_LOSE:
 		say_event(IP_LOST);
 		break;
@@ -501,7 +573,7 @@ static uint64_t obey_loud(const struct order *order)
 	return 0;
 }
 
-static uint64_t obey(const struct order *order)
+static uint64_t obey(const struct th_order_message *order)
 {
 	switch ((enum th_order)order->order) {
 	case TH_ORDER_CUT:
@@ -524,6 +596,10 @@ static uint64_t obey(const struct order *order)
 		return count_books(LEASED);
 	case TH_ORDER_PARKED:
 		return count_books(PARKED);
+	case TH_ORDER_OUTSIDE:
+		return count_books(OUTSIDE);
+	case TH_ORDER_OPENED:
+		return count_books(OPENED);
 	case TH_ORDER_REQUESTS:
 		return self.seen[order->a % TYPES];
 	case TH_ORDER_CHUNK:
@@ -548,7 +624,7 @@ static uint64_t obey(const struct order *order)
 
 static void take_order(void)
 {
-	struct order order;
+	struct th_order_message order;
 	uint64_t result;
 	ssize_t got = recv(self.control, &order, sizeof(order), MSG_WAITALL);
 
@@ -616,46 +692,4 @@ void th_pretend_play(th_role *client)
 	snprintf(path, sizeof(path), "%s/socket", th_temp_dir());
 	setenv("POOLSWITCH_SOCKET", path, 1);
 	th_play(serve, client);
-}
-
-/* ---- in the client ---- */
-
-uint64_t th_order(const struct th_part *me, enum th_order order, uint32_t a,
-		  uint32_t b)
-{
-	const struct order message = { (uint32_t)order, a, b };
-	uint64_t result;
-
-	assert_int_equal(
-		send(me->link[0], &message, sizeof(message), MSG_NOSIGNAL),
-		sizeof(message));
-	assert_int_equal(
-		recv(me->link[0], &result, sizeof(result), MSG_WAITALL),
-		sizeof(result));
-	return result;
-}
-
-struct ps_pool *th_pretend_attach(const struct th_part *me)
-{
-	struct ps_pool *pool;
-
-	th_await(me->link[0]);
-	th_assert_ok(ps_attach(NULL, &pool));
-	return pool;
-}
-
-void th_assert_books(const struct th_part *me, uint64_t leased, uint64_t parked)
-{
-	assert_int_equal(th_order(me, TH_ORDER_LEASED, 0, 0), leased);
-	assert_int_equal(th_order(me, TH_ORDER_PARKED, 0, 0), parked);
-}
-
-void th_await_parked(const struct th_part *me, uint64_t segments)
-{
-	uint64_t end = th_now_ns() + UINT64_C(10000000000);
-
-	while (th_order(me, TH_ORDER_PARKED, 0, 0) != segments) {
-		assert_true(th_now_ns() < end);
-		usleep(10000);
-	}
 }

@@ -16,7 +16,8 @@
 
 enum th_order {
 	TH_ORDER_RECALL = 1, /* @a segments in @b ms: how many came */
-	TH_ORDER_POLL,       /* the live bytes that the client says */
+	TH_ORDER_POLL,       /* the live bytes that the client says; @a: those
+			      * that were passed */
 	TH_ORDER_LOSE,       /* says that the GPU is lost */
 	TH_ORDER_CUT,        /* the @a-th message from now on, enum th_cut @b */
 	TH_ORDER_HANG_UP,    /* now */
@@ -34,7 +35,24 @@ enum th_order {
 	TH_ORDER_UNPARK,      /* the books take what is parked for leased */
 	TH_ORDER_PARK,        /* and the other way round */
 	TH_ORDER_STRANGE,     /* says what does not belong there as an event */
+	TH_ORDER_OUTSIDE,     /* how many segments are room outside */
+	TH_ORDER_OPENED,      /* how many the client has opened */
 };
+
+struct th_order_message {
+	uint32_t order;
+	uint32_t a;
+	uint32_t b;
+};
+
+/* What stands in this daemon's tickets. */
+struct th_pretend_ticket {
+	uint32_t first; /* segment */
+	uint32_t count;
+	uint32_t offset;
+	uint32_t bytes;
+};
+#define TH_TICKET_AT 16 /* in the ticket's bytes */
 
 enum th_cut {
 	TH_CUT_UNREAD,  /* as if the request had never come */
@@ -55,6 +73,7 @@ enum th_lie {
 	TH_LIE_HELD_PARAMETER, /* HELD of the parameter region */
 	TH_LIE_OTHER_GPU,      /* WELCOME to a pool on another GPU */
 	TH_LIE_NEED_FILES,     /* PART of plain files */
+	TH_LIE_OPEN_FILES,     /* OPENED of plain files */
 };
 
 /* Plays; @client is the worker, and finds the daemon by POOLSWITCH_SOCKET. */
@@ -65,6 +84,10 @@ uint64_t th_order(const struct th_part *me, enum th_order order, uint32_t a,
 		  uint32_t b);
 /* Waits for the daemon, then attaches. */
 struct ps_pool *th_pretend_attach(const struct th_part *me);
+
+/* A ticket for memory of somebody whom nobody else knows. */
+struct ps_ticket th_pretend_ticket(uint32_t first, uint32_t count,
+				   uint32_t offset, uint32_t bytes);
 
 /* By the daemon's books, segments. */
 void th_assert_books(const struct th_part *me, uint64_t leased,
