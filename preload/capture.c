@@ -123,6 +123,7 @@ static void end(struct capture *capture, CUgraph graph)
 	atomic_fetch_sub(&capturing, 1);
 	release_fences(capture);
 	pl_family_close(capture->family, graph);
+	pl_graph_become((CUgraph)(uintptr_t)capture, graph);
 	free(capture);
 }
 
@@ -141,6 +142,26 @@ static CUresult ended(CUstream stream, CUresult result, const CUgraph *graph)
 	else if (!pl_stream_captures(stream))
 		end(take(stream), NULL);
 	return result;
+}
+
+/*
+ * A stream may have come into a capture that began on another; any that is
+ * under way will do then. The graph is not known yet: the capture's own
+ * address stands for it.
+ */
+CUresult pl_capture_take(CUstream stream, uint64_t bytes)
+{
+	const struct capture *capture;
+	CUgraph graph = NULL;
+
+	bs_lock_take(&lock);
+	for (capture = captures; capture != NULL; capture = capture->next)
+		if (graph == NULL || is_of(capture, stream))
+			graph = (CUgraph)(uintptr_t)capture;
+	bs_lock_drop(&lock);
+	if (graph == NULL || pl_pool() == NULL)
+		return CUDA_SUCCESS;
+	return pl_graph_take(pl_pool_device(), graph, bytes);
 }
 
 void pl_capture_drop(CUstream stream)

@@ -25,6 +25,10 @@ bool pl_hold_block(CUdeviceptr address);
 /* Whether a block of ours is held: for the program it is freed. */
 bool pl_is_held(CUdeviceptr address);
 
+/* Room for what a capturing stream allocates: its graph's. Other than
+ * CUDA_SUCCESS: what the program gets. */
+CUresult pl_capture_take(CUstream stream, uint64_t bytes);
+
 /* The driver has destroyed the stream, and its capture if it had one. */
 void pl_capture_drop(CUstream stream);
 

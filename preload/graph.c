@@ -88,6 +88,11 @@ CUresult pl_graph_take(CUdevice device, CUgraph graph, uint64_t bytes)
 	return CUDA_ERROR_OUT_OF_MEMORY;
 }
 
+void pl_graph_become(CUgraph from, CUgraph to)
+{
+	move((uintptr_t)from, (uintptr_t)to, 0);
+}
+
 void pl_graph_made(CUgraph graph, CUgraphExec executable)
 {
 	move((uintptr_t)graph, (uintptr_t)executable, (uintptr_t)graph);

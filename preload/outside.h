@@ -27,6 +27,8 @@ void pl_outside_drop(CUcontext context);
 /* Room for memory that @graph is about to allocate. When the driver refuses
  * the node, the room stays the graph's. */
 CUresult pl_graph_take(CUdevice device, CUgraph graph, uint64_t bytes);
+/* What was taken under one handle is another's; NULL: nobody's. */
+void pl_graph_become(CUgraph from, CUgraph to);
 /* After the driver has made and destroyed them. */
 void pl_graph_made(CUgraph graph, CUgraphExec executable);
 void pl_graph_gone(CUgraph graph);

@@ -15,6 +15,7 @@
 #include "preload/capture.h"
 #include "preload/context.h"
 #include "preload/driver.h"
+#include "preload/mempool.h"
 #include "preload/policy.h"
 
 #include <pthread.h>
@@ -125,6 +126,7 @@ void pl_leave_pool(void)
 		return;
 	pl_captures_left();
 	pl_contexts_left();
+	pl_mempools_left();
 	ps_pool_close(pool);
 }
 
