@@ -17,6 +17,7 @@ enum sim_kind {
 	SIM_ASYNC,     /* cuMemAllocAsync() */
 	SIM_MANAGED,   /* cuMemAllocManaged() */
 	SIM_ARRAY,     /* an array's, at an address that nobody is told */
+	SIM_GRAPH,     /* of a graph's node, or allocated during a capture */
 	SIM_IMPORT,    /* cuIpcOpenMemHandle() */
 	SIM_HOST,      /* cuMemHostAlloc() */
 	SIM_REGISTERED /* cuMemHostRegister() */

@@ -120,7 +120,13 @@ static CUresult allocate_on(CUdeviceptr *address, uint64_t bytes,
 	CUstreamCaptureStatus capture = CU_STREAM_CAPTURE_STATUS_NONE;
 	CUresult result = sim_capture_status(stream, &capture);
 
-	return result == CUDA_SUCCESS ? allocate(address, bytes, pool) : result;
+	if (result != CUDA_SUCCESS)
+		return result;
+	if (capture == CU_STREAM_CAPTURE_STATUS_NONE)
+		return allocate(address, bytes, pool);
+	if (!address || bytes == 0)
+		return CUDA_ERROR_INVALID_VALUE;
+	return sim_capture_allocate(stream, bytes, address);
 }
 
 static CUmemoryPool current_pool(void)
@@ -171,6 +177,17 @@ static CUresult run_free(struct sim_op *op)
 	return result;
 }
 
+/* A graph's memory is freed by its captured work, which never runs. */
+static bool is_freed_here(const struct sim_mapping *mapping, CUstream stream)
+{
+	CUstreamCaptureStatus capture = CU_STREAM_CAPTURE_STATUS_NONE;
+
+	if (mapping->kind != SIM_GRAPH)
+		return mapping->kind == SIM_ASYNC;
+	return sim_capture_status(stream, &capture) == CUDA_SUCCESS &&
+	       capture == CU_STREAM_CAPTURE_STATUS_ACTIVE;
+}
+
 static CUresult free_on(CUdeviceptr address, CUstream stream)
 {
 	struct sim_mapping mapping;
@@ -179,7 +196,7 @@ static CUresult free_on(CUdeviceptr address, CUstream stream)
 	if (!address)
 		return CUDA_SUCCESS;
 	if (!sim_address_find(address, &mapping) ||
-	    mapping.address != address || mapping.kind != SIM_ASYNC)
+	    mapping.address != address || !is_freed_here(&mapping, stream))
 		return CUDA_ERROR_INVALID_VALUE;
 	op = sim_op_new(sizeof(*op), run_free);
 	if (!op)

@@ -5,13 +5,8 @@
 #include "device/sim/queue.h"
 
 #include "device/sim/entry.h"
+#include "device/sim/graph.h"
 #include "device/sim/per_thread.h"
-
-#include <stdlib.h>
-
-struct CUgraph_st {
-	unsigned int unused;
-};
 
 static _Thread_local CUstreamCaptureMode thread_capture_mode;
 
@@ -115,64 +110,131 @@ CUresult cuStreamIsCapturing_ptsz(CUstream stream,
 	return is_capturing(sim_own_stream(stream), status);
 }
 
-static CUresult begin_capture(CUstream stream, CUstreamCaptureMode mode)
+/* pre: the lock is held. */
+static CUresult check_begin(const struct sim_queue *queue)
 {
-	CUresult result = CUDA_SUCCESS;
-	struct sim_queue *queue;
-
-	if ((unsigned int)mode > CU_STREAM_CAPTURE_MODE_RELAXED)
+	if (!queue)
+		return CUDA_ERROR_INVALID_HANDLE;
+	if (queue->ordering == SIM_LEGACY)
+		return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+	if (sim_queue_is_capturing(queue))
 		return CUDA_ERROR_INVALID_VALUE;
+	return CUDA_SUCCESS;
+}
+
+/* Into @graph, or into a new one. */
+static CUresult begin_capture(CUstream stream, CUstreamCaptureMode mode,
+			      CUgraph graph)
+{
+	CUgraph target = graph ? graph : sim_graph_new();
+	struct sim_queue *queue;
+	CUresult result;
+
+	if (!target)
+		return CUDA_ERROR_OUT_OF_MEMORY;
 	pthread_mutex_lock(&sim_work_lock);
 	queue = sim_queue_of(stream);
-	if (!queue)
-		result = CUDA_ERROR_INVALID_HANDLE;
-	else if (queue->ordering == SIM_LEGACY)
-		result = CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
-	else if (sim_queue_is_capturing(queue))
+	result = check_begin(queue);
+	if ((unsigned int)mode > CU_STREAM_CAPTURE_MODE_RELAXED)
 		result = CUDA_ERROR_INVALID_VALUE;
-	else
-		queue->capture = CU_STREAM_CAPTURE_STATUS_ACTIVE;
 	if (result == CUDA_SUCCESS) {
+		queue->capture = CU_STREAM_CAPTURE_STATUS_ACTIVE;
 		queue->capture_mode = mode;
 		queue->capture_thread = pthread_self();
+		queue->capture_graph = target;
+		queue->is_graph_given = graph != NULL;
 	}
 	pthread_mutex_unlock(&sim_work_lock);
+	if (result != CUDA_SUCCESS && !graph)
+		sim_graph_free(target);
 	return result;
 }
 
 CUresult cuStreamBeginCapture_v2(CUstream stream, CUstreamCaptureMode mode)
 {
 	ENTER_CONTEXT(cuStreamBeginCapture_v2);
-	return begin_capture(stream, mode);
+	return begin_capture(stream, mode, NULL);
 }
 
 CUresult cuStreamBeginCapture_v2_ptsz(CUstream stream, CUstreamCaptureMode mode)
 {
 	ENTER_CONTEXT(cuStreamBeginCapture_v2_ptsz);
-	return begin_capture(sim_own_stream(stream), mode);
+	return begin_capture(sim_own_stream(stream), mode, NULL);
 }
 
-static CUresult end_capture(CUstream stream, CUgraph *graph)
+/* On what the captured work depends is nothing to us. */
+CUresult cuStreamBeginCaptureToGraph(CUstream stream, CUgraph graph,
+				     const CUgraphNode *dependencies,
+				     const CUgraphEdgeData *data, size_t count,
+				     CUstreamCaptureMode mode)
 {
-	CUresult result = CUDA_SUCCESS;
+	ENTER_CONTEXT(cuStreamBeginCaptureToGraph);
+	(void)data;
+	if (!graph || (count && !dependencies))
+		return CUDA_ERROR_INVALID_VALUE;
+	return begin_capture(stream, mode, graph);
+}
+
+CUresult cuStreamBeginCaptureToGraph_ptsz(CUstream stream, CUgraph graph,
+					  const CUgraphNode *dependencies,
+					  const CUgraphEdgeData *data,
+					  size_t count,
+					  CUstreamCaptureMode mode)
+{
+	ENTER_CONTEXT(cuStreamBeginCaptureToGraph_ptsz);
+	(void)data;
+	if (!graph || (count && !dependencies))
+		return CUDA_ERROR_INVALID_VALUE;
+	return begin_capture(sim_own_stream(stream), mode, graph);
+}
+
+CUgraph sim_capture_abandon(struct sim_queue *queue)
+{
+	CUgraph graph = queue->is_graph_given ? NULL : queue->capture_graph;
+
+	queue->capture = CU_STREAM_CAPTURE_STATUS_NONE;
+	queue->capture_graph = NULL;
+	return graph;
+}
+
+static CUresult end_capture(CUstream stream, CUgraph *graph_out)
+{
+	CUresult result = CUDA_ERROR_INVALID_VALUE;
+	CUgraph spoilt = NULL;
 	struct sim_queue *queue;
 
-	if (!graph)
+	if (!graph_out)
 		return CUDA_ERROR_INVALID_VALUE;
-	*graph = NULL;
+	*graph_out = NULL;
 	pthread_mutex_lock(&sim_work_lock);
 	queue = sim_queue_of(stream);
-	if (!queue || !sim_queue_is_capturing(queue))
-		result = CUDA_ERROR_INVALID_VALUE;
-	else if (queue->capture == CU_STREAM_CAPTURE_STATUS_INVALIDATED)
-		result = CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
-	if (queue)
+	if (queue && queue->capture == CU_STREAM_CAPTURE_STATUS_ACTIVE) {
+		*graph_out = queue->capture_graph;
 		queue->capture = CU_STREAM_CAPTURE_STATUS_NONE;
+		queue->capture_graph = NULL;
+		result = CUDA_SUCCESS;
+	} else if (queue && sim_queue_is_capturing(queue)) {
+		spoilt = sim_capture_abandon(queue);
+		result = CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
+	}
 	pthread_mutex_unlock(&sim_work_lock);
-	if (result != CUDA_SUCCESS)
-		return result;
-	*graph = calloc(1, sizeof(**graph));
-	return *graph ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+	sim_graph_free(spoilt);
+	return result;
+}
+
+CUresult sim_capture_allocate(CUstream stream, uint64_t bytes,
+			      CUdeviceptr *address_out)
+{
+	CUresult result = CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
+	struct sim_queue *queue;
+
+	pthread_mutex_lock(&sim_work_lock);
+	queue = sim_queue_of(stream);
+	if (queue && queue->capture == CU_STREAM_CAPTURE_STATUS_ACTIVE)
+		result = sim_graph_allocate(queue->capture_graph, bytes,
+					    address_out);
+	pthread_mutex_unlock(&sim_work_lock);
+	return result;
 }
 
 CUresult cuStreamEndCapture(CUstream stream, CUgraph *graph)
@@ -185,15 +247,6 @@ CUresult cuStreamEndCapture_ptsz(CUstream stream, CUgraph *graph)
 {
 	ENTER_CONTEXT(cuStreamEndCapture_ptsz);
 	return end_capture(sim_own_stream(stream), graph);
-}
-
-CUresult cuGraphDestroy(CUgraph graph)
-{
-	ENTER(cuGraphDestroy);
-	if (!graph)
-		return CUDA_ERROR_INVALID_VALUE;
-	free(graph);
-	return CUDA_SUCCESS;
 }
 
 CUresult cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode *mode)

@@ -32,10 +32,11 @@ static CUresult find_value(CUpointer_attribute attribute, uint64_t address,
 			   const struct sim_mapping *mapping, uint64_t *value)
 {
 	bool is_async = mapping->kind == SIM_ASYNC;
+	bool is_of_graph = mapping->kind == SIM_GRAPH;
 
 	switch (attribute) {
 	case CU_POINTER_ATTRIBUTE_CONTEXT:
-		*value = is_async ? 0 : (uint64_t)mapping->owner;
+		*value = is_async || is_of_graph ? 0 : (uint64_t)mapping->owner;
 		break;
 	case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
 		*value = is_host(mapping) ? CU_MEMORYTYPE_HOST

@@ -28,6 +28,8 @@ struct sim_queue {
 	CUstreamCaptureStatus capture;
 	CUstreamCaptureMode capture_mode;
 	pthread_t capture_thread; /* that began it */
+	CUgraph capture_graph;
+	bool is_graph_given; /* it was there before the capture */
 	struct sim_op *first;
 	struct sim_op **last;
 	uint64_t submitted; /* the last number given */
@@ -48,5 +50,9 @@ static inline bool sim_queue_is_capturing(const struct sim_queue *queue)
 /* Whether it is the legacy stream's and a blocking stream captures.
  * pre: the lock is held. */
 bool sim_queue_is_barred(const struct sim_queue *queue);
+
+/* Ends the queue's capture, if any. The caller frees the graph, which may be
+ * NULL, without the lock. pre: the lock is held. */
+CUgraph sim_capture_abandon(struct sim_queue *queue);
 
 #endif /* DEVICE_SIM_QUEUE_H */

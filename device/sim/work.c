@@ -4,6 +4,7 @@
 #include "device/sim/queue.h"
 
 #include "device/sim/entry.h"
+#include "device/sim/graph.h"
 #include "device/sim/vram.h"
 
 #include <pthread.h>
@@ -466,12 +467,14 @@ CUresult cuStreamCreate(CUstream *stream_out, unsigned int flags)
 CUresult cuStreamDestroy_v2(CUstream stream)
 {
 	CUresult result = CUDA_ERROR_INVALID_HANDLE;
+	CUgraph unfinished = NULL;
 
 	ENTER(cuStreamDestroy_v2);
 	if ((uintptr_t)stream <= (uintptr_t)CU_STREAM_PER_THREAD)
 		return result;
 	pthread_mutex_lock(&sim_work_lock);
 	if (stream->queue) {
+		unfinished = sim_capture_abandon(stream->queue);
 		stream->queue->is_retired = true;
 		stream->queue = NULL;
 		stream->next = spare_streams;
@@ -479,6 +482,7 @@ CUresult cuStreamDestroy_v2(CUstream stream)
 		result = CUDA_SUCCESS;
 	}
 	pthread_mutex_unlock(&sim_work_lock);
+	sim_graph_free(unfinished);
 	return result;
 }
 

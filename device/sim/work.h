@@ -73,6 +73,11 @@ CUresult sim_capture_refuse(void);
 /* The same for calls that some captures allow, by this thread's mode. */
 CUresult sim_capture_check(void);
 
+/* Memory of the graph that the stream's capture makes.
+ * pre: the stream captures. */
+CUresult sim_capture_allocate(CUstream stream, uint64_t bytes,
+			      CUdeviceptr *address_out);
+
 /* The context's error: a failed operation's, for good. */
 CUresult sim_work_error(void);
 void sim_work_clear_error(void);

@@ -270,6 +270,100 @@ static void test_wait_for_capturing_stream_is_refused(void **state)
 	th_gpu_exit();
 }
 
+/* ---- what a capture makes ---- */
+
+static CUgraph end_capture(const struct th_gpu *gpu, CUstream stream)
+{
+	CUgraph graph;
+
+	th_cu(gpu->driver->cuStreamEndCapture(stream, &graph));
+	return graph;
+}
+
+static void test_allocation_during_capture_belongs_to_the_graph(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	CUdeviceptr address = 0;
+	CUstream stream;
+	CUgraph graph;
+
+	(void)state;
+	if (!gpu)
+		return;
+	stream = start_capture(gpu, CU_STREAM_NON_BLOCKING);
+	th_cu(gpu->driver->cuMemAllocAsync(&address, SEGMENT, stream));
+	th_cu(gpu->driver->cuMemsetD32Async(address, 1, 1, stream));
+	th_cu(gpu->driver->cuMemFreeAsync(address, stream));
+	graph = end_capture(gpu, stream);
+	/* Outside the graph it is nobody's to free. */
+	th_cu_fails(gpu->driver->cuMemFreeAsync(address, stream));
+	th_cu_is(gpu->driver->cuGraphClone(&graph, graph),
+		 CUDA_ERROR_NOT_SUPPORTED);
+	th_cu(gpu->driver->cuGraphDestroy(graph));
+	th_gpu_exit();
+}
+
+static void test_capture_into_a_graph_returns_that_graph(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	CUgraph graph;
+	CUstream stream;
+
+	(void)state;
+	if (!gpu)
+		return;
+	if (!gpu->driver->cuStreamBeginCaptureToGraph) /* before CUDA 12.3 */
+		th_gpu_exit();
+	stream = start_capture(gpu, CU_STREAM_NON_BLOCKING);
+	graph = end_capture(gpu, stream);
+	th_cu(gpu->driver->cuStreamBeginCaptureToGraph(
+		stream, graph, NULL, NULL, 0, CU_STREAM_CAPTURE_MODE_RELAXED));
+	assert_ptr_equal(end_capture(gpu, stream), graph);
+	th_cu(gpu->driver->cuGraphDestroy(graph));
+	th_gpu_exit();
+}
+
+static void test_executable_outlives_its_graph(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	CUgraphExec exec;
+	CUgraph clone;
+	CUgraph graph;
+
+	(void)state;
+	if (!gpu)
+		return;
+	graph = end_capture(gpu, start_capture(gpu, CU_STREAM_NON_BLOCKING));
+	th_cu(gpu->driver->cuGraphClone(&clone, graph));
+	assert_ptr_not_equal(clone, graph);
+	th_cu(gpu->driver->cuGraphInstantiateWithFlags(&exec, graph, 0));
+	th_cu(gpu->driver->cuGraphDestroy(graph));
+	th_cu(gpu->driver->cuGraphExecDestroy(exec));
+	th_cu(gpu->driver->cuGraphDestroy(clone));
+	th_gpu_exit();
+}
+
+static void test_memory_node_tells_its_address(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	CUDA_MEM_ALLOC_NODE_PARAMS wanted = { .bytesize = SEGMENT };
+	CUgraphNode node;
+	CUgraph graph;
+
+	(void)state;
+	if (!gpu)
+		return;
+	wanted.poolProps.allocType = CU_MEM_ALLOCATION_TYPE_PINNED;
+	wanted.poolProps.location = gpu->prop.location;
+	graph = end_capture(gpu, start_capture(gpu, CU_STREAM_NON_BLOCKING));
+	th_cu(gpu->driver->cuGraphAddMemAllocNode(&node, graph, NULL, 0,
+						  &wanted));
+	assert_int_not_equal(wanted.dptr, 0);
+	th_cu(gpu->driver->cuGraphDestroy(graph));
+	th_cu(gpu->driver->cuDeviceGraphMemTrim(0));
+	th_gpu_exit();
+}
+
 static const struct th_test tests[] = {
 	TH_TEST(test_capture_is_seen_and_ends),
 	TH_TEST(test_captured_work_does_not_run),
@@ -282,6 +376,10 @@ static const struct th_test tests[] = {
 	TH_TEST(test_alloc_during_global_capture_spoils_it),
 	TH_TEST(test_alloc_by_relaxed_thread_during_capture_works),
 	TH_TEST(test_wait_for_capturing_stream_is_refused),
+	TH_TEST(test_allocation_during_capture_belongs_to_the_graph),
+	TH_TEST(test_capture_into_a_graph_returns_that_graph),
+	TH_TEST(test_executable_outlives_its_graph),
+	TH_TEST(test_memory_node_tells_its_address),
 };
 
 TH_MAIN("conformance_capture", tests)

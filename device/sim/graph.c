@@ -1,0 +1,215 @@
+/* SPDX-FileCopyrightText: 2026 The poolswitch authors */
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include "device/sim/graph.h"
+
+#include "device/sim/entry.h"
+#include "device/sim/memory.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+/* What owns a graph's memory. */
+struct store {
+	unsigned int holds; /* guarded by lock */
+	bool is_used;       /* guarded by lock */
+};
+
+struct CUgraphNode_st {
+	struct CUgraphNode_st *next;
+};
+
+struct CUgraph_st {
+	struct store *store;
+	struct CUgraphNode_st *nodes; /* guarded by lock */
+};
+
+struct CUgraphExec_st {
+	struct store *store;
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+static struct store *hold(struct store *store)
+{
+	pthread_mutex_lock(&lock);
+	store->holds++;
+	pthread_mutex_unlock(&lock);
+	return store;
+}
+
+static void drop(struct store *store)
+{
+	bool is_last;
+
+	pthread_mutex_lock(&lock);
+	is_last = --store->holds == 0;
+	pthread_mutex_unlock(&lock);
+	if (!is_last)
+		return;
+	sim_address_remove_all(store);
+	free(store);
+}
+
+static bool has_memory(CUgraph graph)
+{
+	bool has;
+
+	pthread_mutex_lock(&lock);
+	has = graph->store->is_used;
+	pthread_mutex_unlock(&lock);
+	return has;
+}
+
+CUgraph sim_graph_new(void)
+{
+	CUgraph graph = calloc(1, sizeof(*graph));
+	struct store *store = calloc(1, sizeof(*store));
+
+	if (!graph || !store) {
+		free(graph);
+		free(store);
+		return NULL;
+	}
+	graph->store = hold(store);
+	return graph;
+}
+
+void sim_graph_free(CUgraph graph)
+{
+	struct CUgraphNode_st *node;
+
+	if (!graph)
+		return;
+	while ((node = graph->nodes)) {
+		graph->nodes = node->next;
+		free(node);
+	}
+	drop(graph->store);
+	free(graph);
+}
+
+CUresult sim_graph_allocate(CUgraph graph, uint64_t bytes,
+			    CUdeviceptr *address_out)
+{
+	CUresult result;
+
+	result = sim_memory_new(bytes, SIM_GRAPH, graph->store, address_out);
+	if (result != CUDA_SUCCESS)
+		return result;
+	pthread_mutex_lock(&lock);
+	graph->store->is_used = true;
+	pthread_mutex_unlock(&lock);
+	return result;
+}
+
+CUresult cuGraphDestroy(CUgraph graph)
+{
+	ENTER(cuGraphDestroy);
+	if (!graph)
+		return CUDA_ERROR_INVALID_VALUE;
+	sim_graph_free(graph);
+	return CUDA_SUCCESS;
+}
+
+/* One with memory of its own cannot be copied. */
+CUresult cuGraphClone(CUgraph *clone, CUgraph graph)
+{
+	ENTER(cuGraphClone);
+	if (!clone || !graph)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (has_memory(graph))
+		return CUDA_ERROR_NOT_SUPPORTED;
+	*clone = sim_graph_new();
+	return *clone ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+static CUresult instantiate(CUgraphExec *exec_out, CUgraph graph)
+{
+	CUgraphExec exec;
+
+	if (!exec_out || !graph)
+		return CUDA_ERROR_INVALID_VALUE;
+	exec = calloc(1, sizeof(*exec));
+	if (!exec)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	exec->store = hold(graph->store);
+	*exec_out = exec;
+	return CUDA_SUCCESS;
+}
+
+CUresult cuGraphInstantiateWithFlags(CUgraphExec *exec, CUgraph graph,
+				     unsigned long long flags)
+{
+	ENTER_CONTEXT(cuGraphInstantiateWithFlags);
+	(void)flags;
+	return instantiate(exec, graph);
+}
+
+CUresult cuGraphInstantiateWithParams(CUgraphExec *exec, CUgraph graph,
+				      CUDA_GRAPH_INSTANTIATE_PARAMS *params)
+{
+	ENTER_CONTEXT(cuGraphInstantiateWithParams);
+	return params ? instantiate(exec, graph) : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult
+cuGraphInstantiateWithParams_ptsz(CUgraphExec *exec, CUgraph graph,
+				  CUDA_GRAPH_INSTANTIATE_PARAMS *params)
+{
+	ENTER_CONTEXT(cuGraphInstantiateWithParams_ptsz);
+	return params ? instantiate(exec, graph) : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult cuGraphExecDestroy(CUgraphExec exec)
+{
+	ENTER(cuGraphExecDestroy);
+	if (!exec)
+		return CUDA_ERROR_INVALID_VALUE;
+	drop(exec->store);
+	free(exec);
+	return CUDA_SUCCESS;
+}
+
+static bool is_possible(const CUDA_MEM_ALLOC_NODE_PARAMS *params)
+{
+	const CUmemPoolProps *props = &params->poolProps;
+
+	return props->allocType == CU_MEM_ALLOCATION_TYPE_PINNED &&
+	       props->location.type == CU_MEM_LOCATION_TYPE_DEVICE &&
+	       props->location.id == 0 && params->bytesize > 0;
+}
+
+CUresult cuGraphAddMemAllocNode(CUgraphNode *node_out, CUgraph graph,
+				const CUgraphNode *dependencies, size_t count,
+				CUDA_MEM_ALLOC_NODE_PARAMS *params)
+{
+	CUgraphNode node;
+	CUresult result;
+
+	ENTER_CONTEXT(cuGraphAddMemAllocNode);
+	if (!node_out || !graph || !params || (count && !dependencies) ||
+	    !is_possible(params))
+		return CUDA_ERROR_INVALID_VALUE;
+	node = malloc(sizeof(*node));
+	if (!node)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	result = sim_graph_allocate(graph, params->bytesize, &params->dptr);
+	if (result != CUDA_SUCCESS) {
+		free(node);
+		return result;
+	}
+	pthread_mutex_lock(&lock);
+	node->next = graph->nodes;
+	graph->nodes = node;
+	pthread_mutex_unlock(&lock);
+	*node_out = node;
+	return CUDA_SUCCESS;
+}
+
+/* Nothing is kept that could be trimmed. */
+CUresult cuDeviceGraphMemTrim(CUdevice device)
+{
+	ENTER(cuDeviceGraphMemTrim);
+	return device == 0 ? CUDA_SUCCESS : CUDA_ERROR_INVALID_DEVICE;
+}
