@@ -4,6 +4,7 @@
 /* Finds the driver's functions in each way that programs do. */
 #include "tests/preload/program.h"
 
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
@@ -215,6 +216,27 @@ static void opened_again(void)
 	}
 }
 
+static size_t entries_of(const char *path)
+{
+	DIR *folder = opendir(path);
+	size_t count = 0;
+
+	TH_CHECK(folder != NULL);
+	while (readdir(folder))
+		count++;
+	closedir(folder);
+	return count;
+}
+
+/* Says how much of the system it uses. */
+static void without_cuda(void)
+{
+	TH_CHECK(dlsym(RTLD_DEFAULT, "malloc") != NULL);
+	TH_CHECK(dlopen("libcuda.so.1", RTLD_LAZY | RTLD_NOLOAD) == NULL);
+	printf("files %zu threads %zu\n", entries_of("/proc/self/fd"),
+	       entries_of("/proc/self/task"));
+}
+
 /* ---- at once, and in other processes ---- */
 
 static pthread_barrier_t start;
@@ -285,4 +307,4 @@ TH_PROGRAM({ "as_runtime", as_runtime }, { "as_old_runtime", as_old_runtime },
 	   { "no_driver", no_driver }, { "asked_for_itself", asked_for_itself },
 	   { "opened_again", opened_again }, { "threads", threads },
 	   { "forks_first", forks_first }, { "forks_later", forks_later },
-	   { "executes", executes })
+	   { "executes", executes }, { "without_cuda", without_cuda })

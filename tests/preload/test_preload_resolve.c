@@ -5,30 +5,48 @@
 #include "tests/preload/runner.h"
 
 /* The scenario has the test's name. */
-#define RESOLVE_TEST(name, scenario)                                           \
+#define RESOLVE_TEST(name, program, scenario)                                  \
 	static void name(void **state)                                         \
 	{                                                                      \
 		(void)state;                                                   \
-		th_preload_check("resolves", scenario, NULL);                  \
+		th_preload_check(program, scenario, NULL);                     \
 	}
 
-RESOLVE_TEST(test_resolve_as_runtime_finds_ours, "as_runtime")
-RESOLVE_TEST(test_resolve_as_old_runtime_finds_ours, "as_old_runtime")
-RESOLVE_TEST(test_resolve_per_thread_flag_picks_that_variant, "per_thread")
-RESOLVE_TEST(test_resolve_unknown_name_stays_a_null_function, "nothing_found")
-RESOLVE_TEST(test_resolve_refusal_is_the_drivers, "refused")
-RESOLVE_TEST(test_resolve_version_picks_the_abi, "other_version")
-RESOLVE_TEST(test_resolve_every_hook_by_dlsym_is_ours, "every_hook")
-RESOLVE_TEST(test_resolve_every_hook_by_version_is_ours, "every_version")
-RESOLVE_TEST(test_resolve_all_others_are_the_drivers, "all_others")
-RESOLVE_TEST(test_resolve_success_keeps_errno_and_dlerror, "errors_kept")
-RESOLVE_TEST(test_resolve_without_driver_finds_nothing, "no_driver")
-RESOLVE_TEST(test_resolve_dlsym_by_dlsym_is_ours, "asked_for_itself")
-RESOLVE_TEST(test_resolve_driver_closed_and_opened_is_ours, "opened_again")
-RESOLVE_TEST(test_resolve_threads_at_once_find_ours, "threads")
-RESOLVE_TEST(test_resolve_child_that_is_first_finds_ours, "forks_first")
-RESOLVE_TEST(test_resolve_child_after_parent_finds_ours, "forks_later")
-RESOLVE_TEST(test_resolve_program_executed_anew_finds_ours, "executes")
+RESOLVE_TEST(test_resolve_as_runtime_finds_ours, "resolves", "as_runtime")
+RESOLVE_TEST(test_resolve_as_old_runtime_finds_ours, "resolves",
+	     "as_old_runtime")
+RESOLVE_TEST(test_resolve_per_thread_flag_picks_that_variant, "resolves",
+	     "per_thread")
+RESOLVE_TEST(test_resolve_unknown_name_stays_a_null_function, "resolves",
+	     "nothing_found")
+RESOLVE_TEST(test_resolve_refusal_is_the_drivers, "resolves", "refused")
+RESOLVE_TEST(test_resolve_version_picks_the_abi, "resolves", "other_version")
+RESOLVE_TEST(test_resolve_every_hook_by_dlsym_is_ours, "resolves", "every_hook")
+RESOLVE_TEST(test_resolve_every_hook_by_version_is_ours, "resolves",
+	     "every_version")
+RESOLVE_TEST(test_resolve_all_others_are_the_drivers, "resolves", "all_others")
+RESOLVE_TEST(test_resolve_success_keeps_errno_and_dlerror, "resolves",
+	     "errors_kept")
+RESOLVE_TEST(test_resolve_without_driver_finds_nothing, "resolves", "no_driver")
+RESOLVE_TEST(test_resolve_dlsym_by_dlsym_is_ours, "resolves",
+	     "asked_for_itself")
+RESOLVE_TEST(test_resolve_driver_closed_and_opened_is_ours, "resolves",
+	     "opened_again")
+RESOLVE_TEST(test_resolve_threads_at_once_find_ours, "resolves", "threads")
+RESOLVE_TEST(test_resolve_child_that_is_first_finds_ours, "resolves",
+	     "forks_first")
+RESOLVE_TEST(test_resolve_child_after_parent_finds_ours, "resolves",
+	     "forks_later")
+RESOLVE_TEST(test_resolve_program_executed_anew_finds_ours, "resolves",
+	     "executes")
+RESOLVE_TEST(test_resolve_next_is_the_callers_next, "scopes", "next")
+RESOLVE_TEST(test_resolve_default_is_the_callers_default, "scopes",
+	     "by_default")
+RESOLVE_TEST(test_resolve_local_names_are_the_librarys, "scopes", "local")
+RESOLVE_TEST(test_resolve_scopes_with_driver_find_ours, "scopes", "driver")
+RESOLVE_TEST(test_resolve_linked_program_finds_ours, "links", "finds_ours")
+RESOLVE_TEST(test_resolve_old_dlsym_finds_ours, "versions", "old")
+RESOLVE_TEST(test_resolve_newest_dlsym_finds_ours, "versions", "newest")
 
 static const struct th_test tests[] = {
 	TH_TEST(test_resolve_as_runtime_finds_ours),
@@ -48,6 +66,13 @@ static const struct th_test tests[] = {
 	TH_TEST(test_resolve_child_that_is_first_finds_ours),
 	TH_TEST(test_resolve_child_after_parent_finds_ours),
 	TH_TEST(test_resolve_program_executed_anew_finds_ours),
+	TH_TEST(test_resolve_next_is_the_callers_next),
+	TH_TEST(test_resolve_default_is_the_callers_default),
+	TH_TEST(test_resolve_local_names_are_the_librarys),
+	TH_TEST(test_resolve_scopes_with_driver_find_ours),
+	TH_TEST(test_resolve_linked_program_finds_ours),
+	TH_TEST(test_resolve_old_dlsym_finds_ours),
+	TH_TEST(test_resolve_newest_dlsym_finds_ours),
 };
 
 TH_MAIN("preload_resolve", tests)
