@@ -72,8 +72,8 @@ struct pd_segment_record {
 	uint32_t user;   /* who had it last; PD_NO_USER: nobody since it was
 			  * created */
 	uint32_t epoch;  /* grows with each lease; never 0 while leased */
-	/* It may be mapped by somebody of whom nobody knows (exported, or its
-	 * owner died unsafe while others had it open): only remaking frees it. */
+	/* It may be mapped by somebody of whom nobody knows (exported, or one
+	 * that had it was not shown to be gone): only remaking frees it. */
 	bool is_tainted;
 	/* Slots of clients that have it open, each once; PD_NO_OPENER: a free
 	 * place. SHARED: one at least; LEASED, PARKED: any; else none. */

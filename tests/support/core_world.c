@@ -130,6 +130,7 @@ static void on_grant_outside(void *owner, uint32_t slot, uint32_t seq,
 	}
 	if (seq != client->seq || client->answer != TC_NONE)
 		complain(world, "client %u is answered twice", slot);
+	world->rooms++;
 	client->answer = TC_ROOM;
 	client->count = count;
 	client->answers++;
@@ -279,17 +280,29 @@ void tc_close(struct tc_world *world)
 	pd_journal_close(world->journal);
 }
 
+/* Its client is told by HELD when it comes back. */
+static void learn_room(struct tc_world *world, uint32_t n)
+{
+	struct pd_segment_record record = pd_journal_segment(world->journal, n);
+	struct tc_segment *segment = &world->segment[n];
+
+	segment->is_scrubbing = false;
+	segment->is_remaking = false;
+	segment->is_vacating = false;
+	if (record.state != PD_OUTSIDE || segment->holder != TC_NOBODY)
+		return;
+	segment->holder = record.client;
+	segment->is_outside = true;
+}
+
 bool tc_restart(struct tc_world *world)
 {
 	uint32_t i;
 
 	pd_core_free(world->core);
 	world->core = NULL;
-	for (i = 0; i < world->segments; i++) {
-		world->segment[i].is_scrubbing = false;
-		world->segment[i].is_remaking = false;
-		world->segment[i].is_vacating = false;
-	}
+	for (i = 0; i < world->segments; i++)
+		learn_room(world, i);
 	for (i = 0; i < world->clients; i++)
 		world->client[i].seq = 0;
 	return new_core(world) == PS_OK;
@@ -408,6 +421,18 @@ enum ps_status tc_give_some(struct tc_world *world, uint32_t slot,
 	return tc_give(world, slot, list, found, parked);
 }
 
+enum ps_status tc_give_room(struct tc_world *world, uint32_t slot,
+			    uint32_t count)
+{
+	uint32_t list[IP_LIST_MAX], found = 0, n;
+
+	for (n = world->first; n < world->segments && found < count; n++)
+		if (world->segment[n].holder == slot &&
+		    world->segment[n].is_outside)
+			list[found++] = n;
+	return tc_give(world, slot, list, found, false);
+}
+
 enum ps_status tc_recalled(struct tc_world *world, uint32_t slot,
 			   uint32_t count)
 {
@@ -448,20 +473,39 @@ enum ps_status tc_issue(struct tc_world *world, uint32_t slot, uint32_t first,
 	return PS_OK;
 }
 
-static void get_open(struct tc_world *world, uint32_t slot,
+static bool is_lease(const struct tc_world *world,
 		     const struct tc_ticket *ticket, uint32_t i)
 {
-	uint32_t n = ticket->first + i, k;
+	const struct tc_segment *segment = &world->segment[ticket->first + i];
+
+	return segment->holder == ticket->slot && !segment->is_parked &&
+	       !segment->is_outside && segment->lease == ticket->lease[i];
+}
+
+bool tc_is_good(const struct tc_world *world, uint32_t slot,
+		const struct tc_ticket *ticket)
+{
+	const struct tc_client *owner = &world->client[ticket->slot];
+	struct pd_client_view view;
+	uint32_t i;
+
+	if (!pd_core_client(world->core, ticket->slot, &view) ||
+	    view.presence == PD_DEAD || owner->id != ticket->grant.owner ||
+	    owner->uid != world->client[slot].uid || ticket->slot == slot)
+		return false;
+	for (i = 0; i < ticket->count; i++)
+		if (!is_lease(world, ticket, i))
+			return false;
+	return true;
+}
+
+static void get_open(struct tc_world *world, uint32_t slot, uint32_t n)
+{
 	struct tc_segment *segment = &world->segment[n];
 	struct pd_segment_record record = pd_journal_segment(world->journal, n);
 	bool written = false;
+	uint32_t k;
 
-	if (segment->holder != ticket->slot || segment->is_parked ||
-	    segment->is_outside || segment->lease != ticket->lease[i] ||
-	    world->client[ticket->slot].id != ticket->grant.owner)
-		complain(world, "segment %u is opened by a stale ticket", n);
-	if (world->client[ticket->slot].uid != world->client[slot].uid)
-		complain(world, "segment %u is opened by another user", n);
 	for (k = 0; k < PD_OPENERS; k++)
 		written |= record.openers[k] == slot;
 	if (!written)
@@ -473,6 +517,7 @@ static void get_open(struct tc_world *world, uint32_t slot,
 enum ps_status tc_use(struct tc_world *world, uint32_t slot,
 		      const struct tc_ticket *ticket)
 {
+	bool good = tc_is_good(world, slot, ticket);
 	uint32_t list[TC_SEGMENTS], count, i;
 	enum ps_status status;
 
@@ -480,11 +525,13 @@ enum ps_status tc_use(struct tc_world *world, uint32_t slot,
 	if (status != PS_OK)
 		return status;
 	tc_step(world);
+	if (!good)
+		complain(world, "a ticket of %u that is not good opens",
+			 ticket->slot);
 	for (i = 0; i < count; i++) {
 		if (count != ticket->count || list[i] != ticket->first + i)
 			complain(world, "a ticket opens segment %u", list[i]);
-		else
-			get_open(world, slot, ticket, i);
+		get_open(world, slot, list[i]);
 	}
 	return PS_OK;
 }
@@ -655,4 +702,29 @@ uint32_t tc_opened(const struct tc_world *world, uint32_t slot)
 	for (n = world->first; n < world->segments; n++)
 		count += world->segment[n].opened_by >> slot & 1;
 	return count;
+}
+
+static bool is_told(const struct tc_world *world, uint32_t slot, uint32_t entry)
+{
+	const struct tc_segment *segment =
+		&world->segment[entry & IP_SEGMENT_NUMBER];
+
+	if (entry & IP_SEGMENT_OPENED)
+		return (segment->opened_by >> slot & 1) != 0;
+	return segment->holder == slot &&
+	       segment->is_parked == ((entry & IP_SEGMENT_PARKED) != 0) &&
+	       segment->is_outside == ((entry & IP_SEGMENT_OUTSIDE) != 0);
+}
+
+bool tc_agrees(const struct tc_world *world, uint32_t slot)
+{
+	uint32_t held[TC_SEGMENTS], i;
+	uint32_t count = pd_core_held(world->core, slot, 0, held, TC_SEGMENTS);
+
+	if (count != tc_holds(world, slot) + tc_opened(world, slot))
+		return false;
+	for (i = 0; i < count; i++)
+		if (!is_told(world, slot, held[i]))
+			return false;
+	return true;
 }

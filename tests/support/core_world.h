@@ -76,6 +76,7 @@ struct tc_world {
 	uint64_t now_ms;
 	uint64_t armed_ms;
 	uint64_t last_id;
+	uint64_t rooms; /* answers that brought room outside */
 	struct pd_limits limits;
 	struct pd_journal *journal;
 	struct pd_core *core;
@@ -92,7 +93,8 @@ bool tc_open(struct tc_world *world, uint32_t parameter, uint32_t computation,
 	     uint32_t clients);
 void tc_close(struct tc_world *world);
 /* The agent dies and another takes its place: clients are away, what waited
- * is forgotten. False: no memory. */
+ * is forgotten; what was being destroyed for them is theirs by the journal.
+ * False: no memory. */
 bool tc_restart(struct tc_world *world);
 
 /* In segments; @limit 0: none. Returns what pd_core_admit() says. */
@@ -110,6 +112,9 @@ enum ps_status tc_give(struct tc_world *world, uint32_t slot,
 /* @count of those that it has; parked ones (@from_parked) or others. */
 enum ps_status tc_give_some(struct tc_world *world, uint32_t slot,
 			    uint32_t count, bool from_parked, bool parked);
+/* @count at most of those that are destroyed. */
+enum ps_status tc_give_room(struct tc_world *world, uint32_t slot,
+			    uint32_t count);
 /* Answers its last RECALL with @count segments, parked ones first. */
 enum ps_status tc_recalled(struct tc_world *world, uint32_t slot,
 			   uint32_t count);
@@ -119,6 +124,11 @@ enum ps_status tc_issue(struct tc_world *world, uint32_t slot, uint32_t first,
 			uint32_t count, struct tc_ticket *ticket_out);
 enum ps_status tc_use(struct tc_world *world, uint32_t slot,
 		      const struct tc_ticket *ticket);
+/* By what the world knows, but for the number of those who have it open. */
+bool tc_is_good(const struct tc_world *world, uint32_t slot,
+		const struct tc_ticket *ticket);
+/* Compares HELD with what the client was told; true: they agree. */
+bool tc_agrees(const struct tc_world *world, uint32_t slot);
 /* Closes @count segments from @first on. */
 enum ps_status tc_unuse(struct tc_world *world, uint32_t slot, uint32_t first,
 			uint32_t count);

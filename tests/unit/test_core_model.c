@@ -20,12 +20,18 @@
 #define SEGMENTS 70u
 #define CLIENTS 9u
 #define USERS 3u
+#define TICKETS 8u
 #define SEQUENCES 40u
 #define STEPS 600u
 
 static struct tc_world world;
 static uint64_t random_state;
-static uint64_t served; /* grants, in all sequences */
+/* In all sequences; else they show nothing. */
+static uint64_t served;
+static uint64_t rooms;
+static uint64_t opened;
+static uint64_t stale; /* tickets that were rightly refused */
+static struct tc_ticket ticket[TICKETS];
 
 static uint32_t roll(uint32_t limit)
 {
@@ -53,20 +59,6 @@ static bool waits(uint32_t slot)
 
 /* ---- what is compared after each step ---- */
 
-static void compare_holder(uint32_t slot)
-{
-	uint32_t held[SEGMENTS], i, n;
-	uint32_t count = pd_core_held(world.core, slot, 0, held, SEGMENTS);
-
-	assert_int_equal(count, tc_holds(&world, slot));
-	for (i = 0; i < count; i++) {
-		n = held[i] & ~IP_SEGMENT_PARKED;
-		assert_int_equal(world.segment[n].holder, slot);
-		assert_int_equal(world.segment[n].is_parked,
-				 (held[i] & IP_SEGMENT_PARKED) != 0);
-	}
-}
-
 static void compare_totals(void)
 {
 	struct pd_totals totals;
@@ -74,7 +66,7 @@ static void compare_totals(void)
 	pd_core_totals(world.core, &totals);
 	assert_int_equal(totals.clean + totals.dirty + totals.remaking +
 				 totals.leased + totals.parked +
-				 totals.quarantined,
+				 totals.outside + totals.quarantined,
 			 SEGMENTS * TC_UNIT);
 }
 
@@ -85,7 +77,7 @@ static void compare(void)
 	assert_string_equal(world.wrong, "");
 	th_assert_ok(pd_core_check(world.core));
 	for (slot = 0; slot < CLIENTS; slot++)
-		compare_holder(slot);
+		assert_true(tc_agrees(&world, slot));
 	compare_totals();
 }
 
@@ -103,10 +95,13 @@ static void do_take(uint32_t slot)
 {
 	uint32_t count = 1 + roll(roll(4) == 0 ? SEGMENTS : 6);
 	uint32_t wait_ms = roll(2) == 0 ? 0 : roll(3000);
+	uint32_t flags = roll(5) == 0 ? IP_TAKE_SOME : 0;
 
+	if (roll(6) == 0)
+		flags = IP_TAKE_OUTSIDE;
 	if (presence(slot) == PD_HERE && !waits(slot))
-		served += tc_take(&world, slot, count, wait_ms,
-				  roll(5) == 0 ? IP_TAKE_SOME : 0) == TC_GRANT;
+		served += tc_take(&world, slot, count, wait_ms, flags) ==
+			  TC_GRANT;
 }
 
 static void do_give(uint32_t slot)
@@ -117,6 +112,64 @@ static void do_give(uint32_t slot)
 	if (presence(slot) == PD_HERE && held > 0)
 		(void)!tc_give_some(&world, slot, 1 + roll(held), from_parked,
 				    roll(2) == 0);
+	if (presence(slot) == PD_HERE && tc_outside(&world, slot) > 0)
+		th_assert_ok(tc_give_room(&world, slot, 1 + roll(8)));
+}
+
+/* As a rule of what it has. */
+static void do_issue(uint32_t slot)
+{
+	uint32_t first = PARAMETER + roll(SEGMENTS), count = 1 + roll(3) / 2;
+	struct tc_ticket *to = &ticket[roll(TICKETS)];
+
+	while (roll(40) > 0 && world.segment[first].holder != slot)
+		first = PARAMETER + roll(SEGMENTS);
+	if (presence(slot) == PD_HERE && first + count <= world.segments)
+		(void)!tc_issue(&world, slot, first, count, to);
+}
+
+static void do_open(uint32_t slot)
+{
+	const struct tc_ticket *from = &ticket[roll(TICKETS)];
+	bool good;
+	enum ps_status status;
+
+	while (roll(40) > 0 && !tc_is_good(&world, slot, from))
+		from = &ticket[roll(TICKETS)];
+	good = tc_is_good(&world, slot, from);
+	if (presence(slot) != PD_HERE || from->count == 0)
+		return;
+	status = tc_use(&world, slot, from);
+	assert_true((status == PS_OK) == good);
+	opened += good;
+	stale += !good;
+}
+
+static void do_close(uint32_t slot)
+{
+	uint32_t n;
+
+	if (presence(slot) != PD_HERE)
+		return;
+	for (n = PARAMETER + roll(SEGMENTS); n < world.segments; n++)
+		if ((world.segment[n].opened_by >> slot & 1) != 0)
+			th_assert_ok(tc_unuse(&world, slot, n, 1));
+}
+
+static void do_share(uint32_t slot)
+{
+	uint32_t what = roll(8), n = PARAMETER + roll(SEGMENTS);
+
+	while (roll(40) > 0 && presence(slot) != PD_HERE)
+		slot = roll(CLIENTS);
+	if (what < 3)
+		do_issue(slot);
+	else if (what < 6)
+		do_open(slot);
+	else if (what < 7)
+		do_close(slot);
+	else if (presence(slot) == PD_HERE)
+		(void)!tc_export(&world, slot, n);
 }
 
 static void do_recalled(uint32_t slot)
@@ -151,6 +204,9 @@ static void do_work(void)
 	n = tc_first_remake(&world);
 	if (n != TC_NOBODY)
 		tc_remade(&world, n, roll(3) == 0 ? PS_BUSY : PS_OK);
+	n = tc_first_vacate(&world);
+	if (n != TC_NOBODY)
+		tc_vacated(&world, n, roll(4) == 0 ? PS_AGAIN : PS_OK);
 }
 
 static void do_limits(void)
@@ -175,10 +231,12 @@ static void one_step(void)
 
 	if (what < 8)
 		do_admit(slot);
-	else if (what < 40)
+	else if (what < 32)
 		do_take(slot);
-	else if (what < 60)
+	else if (what < 42)
 		do_give(slot);
+	else if (what < 62)
+		do_share(slot);
 	else if (what < 70)
 		do_recalled(slot);
 	else if (what < 75)
@@ -220,12 +278,14 @@ static void run_sequence(uint64_t seed)
 	uint32_t i;
 
 	random_state = seed * 0x9e3779b97f4a7c15u | 1;
+	memset(ticket, 0, sizeof(ticket));
 	assert_true(tc_open(&world, PARAMETER, SEGMENTS, CLIENTS));
 	for (i = 0; i < STEPS; i++) {
 		one_step();
 		compare();
 	}
 	everybody_leaves();
+	rooms += world.rooms;
 	tc_close(&world);
 }
 
@@ -235,12 +295,20 @@ static void test_core_random_sequences_agree_with_a_model(void **state)
 
 	(void)state;
 	served = 0;
+	rooms = 0;
+	opened = 0;
+	stale = 0;
 	for (seed = 1; seed <= sequences; seed++) {
 		print_message("seed %llu\n", (unsigned long long)seed);
 		run_sequence(seed);
 	}
-	/* Else the sequences show nothing. */
+	print_message("%llu grants, %llu of room, %llu opened, %llu refused\n",
+		      (unsigned long long)served, (unsigned long long)rooms,
+		      (unsigned long long)opened, (unsigned long long)stale);
 	assert_true(served > sequences * 10);
+	assert_true(rooms > sequences);
+	assert_true(opened > sequences * 4);
+	assert_true(stale > sequences * 4);
 }
 
 static const struct th_test tests[] = {
