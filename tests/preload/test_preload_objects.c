@@ -1,0 +1,102 @@
+/* SPDX-FileCopyrightText: 2026 The poolswitch authors */
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* What the pool cannot hold has room made for it, within the quota. */
+#include "tests/preload/runner.h"
+
+#include <stdio.h>
+
+/* Of the pool, what this client may have. */
+#define SEGMENTS 12
+
+static const char *const *environment(void)
+{
+	static char quota[64], number[64];
+	static const char *const env[] = { quota, number, NULL };
+
+	snprintf(quota, sizeof(quota), "POOLSWITCH_QUOTA=%llu",
+		 (unsigned long long)(SEGMENTS * TH_DAEMON_SEGMENT));
+	snprintf(number, sizeof(number), "TH_SEGMENTS=%d", SEGMENTS);
+	return env;
+}
+
+static void play(const char *scenario)
+{
+	struct th_preload_plan plan = { .env = environment() };
+	struct th_daemon daemon;
+
+	th_daemon_start(&daemon, NULL);
+	th_preload_check("objects", scenario, &plan);
+	th_daemon_stop(&daemon);
+}
+
+#define OBJECTS_TEST(name, scenario)                                           \
+	static void name(void **state)                                         \
+	{                                                                      \
+		(void)state;                                                   \
+		play(scenario);                                                \
+	}
+
+OBJECTS_TEST(test_objects_mapped_and_unmapped_keep_their_bytes, "expands")
+OBJECTS_TEST(test_objects_and_blocks_share_the_quota, "shares_quota")
+OBJECTS_TEST(test_objects_are_counted_in_the_free_memory, "counted_in_info")
+OBJECTS_TEST(test_objects_on_the_host_are_not_counted, "on_the_host")
+OBJECTS_TEST(test_objects_managed_memory_is_within_the_quota, "managed")
+OBJECTS_TEST(test_objects_arrays_have_room_until_destroyed, "arrays")
+
+static int64_t outside_of(pid_t pid)
+{
+	json_t *status = th_daemon_status();
+	json_t *client = th_status_client(status, pid);
+	int64_t bytes;
+
+	assert_non_null(client);
+	bytes = th_json_number(client, "outside");
+	json_decref(status);
+	return bytes;
+}
+
+static void test_objects_are_shown_by_the_daemon(void **state)
+{
+	struct th_preload_plan plan = { .env = environment() };
+	struct th_preload run;
+	struct th_daemon daemon;
+
+	(void)state;
+	th_daemon_start(&daemon, NULL);
+	th_preload_start(&run, "objects", "has_outside", &plan);
+	th_preload_await(&run);
+	assert_int_equal(outside_of(run.pid), 3 * TH_DAEMON_SEGMENT);
+	th_preload_go(&run);
+	th_preload_await(&run);
+	th_preload_go(&run);
+	assert_int_equal(th_preload_wait(&run), 0);
+	th_daemon_stop(&daemon);
+}
+
+static void test_objects_of_a_killed_program_come_back(void **state)
+{
+	struct th_preload_plan plan = { .env = environment() };
+	struct th_preload run;
+	struct th_daemon daemon;
+
+	(void)state;
+	th_daemon_start(&daemon, NULL);
+	th_preload_start(&run, "objects", "has_outside", &plan);
+	th_preload_await(&run);
+	th_preload_kill(&run);
+	th_daemon_stop(&daemon);
+}
+
+static const struct th_test tests[] = {
+	TH_DAEMON_TEST(test_objects_mapped_and_unmapped_keep_their_bytes),
+	TH_DAEMON_TEST(test_objects_and_blocks_share_the_quota),
+	TH_DAEMON_TEST(test_objects_are_counted_in_the_free_memory),
+	TH_DAEMON_TEST(test_objects_on_the_host_are_not_counted),
+	TH_DAEMON_TEST(test_objects_managed_memory_is_within_the_quota),
+	TH_DAEMON_TEST(test_objects_arrays_have_room_until_destroyed),
+	TH_DAEMON_TEST(test_objects_are_shown_by_the_daemon),
+	TH_DAEMON_TEST(test_objects_of_a_killed_program_come_back),
+};
+
+TH_MAIN("preload_objects", tests)
