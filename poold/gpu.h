@@ -3,13 +3,13 @@
 
 /*
  * The agent's GPU: the segments, mapped one after the other, and a thread
- * that scrubs and remakes them, so that no driver call is made on the thread
- * that serves clients.
+ * that scrubs, vacates and remakes them, so that no driver call is made on the
+ * thread that serves clients.
  *
  * Invariants
  *   Each segment has a descriptor here, except while it is vacant or being
- *   remade: what was
- *   imported cannot be exported again, so a descriptor is kept for good.
+ *   remade: what was imported cannot be exported again, so a descriptor is
+ *   kept for good.
  *   A segment that is remade counts as free only when the driver has reported
  *   its bytes free and a new one is made.
  */
@@ -55,24 +55,25 @@ const char *pd_gpu_uuid(const struct pd_gpu *gpu);
 enum ps_status pd_gpu_create(struct pd_gpu *gpu, const struct pd_gpu_plan *plan,
 			     struct pd_pool_record *pool_out);
 /* Takes an inherited pool: @fds[n] is the descriptor of segment n, -1 where
- * there is none (it was being remade). The descriptors are taken over, also
+ * there is none (it was being remade, or is vacant). The descriptors are taken over, also
  * when it fails. PS_WRONG_GPU, PS_BAD_SEGMENT, ... */
 enum ps_status pd_gpu_adopt(struct pd_gpu *gpu,
 			    const struct pd_pool_record *pool, const int *fds);
 /* Starts the thread. */
 enum ps_status pd_gpu_start(struct pd_gpu *gpu);
 
-/* The descriptor of a segment, which stays the gpu's; -1 while it is remade.
+/* The descriptor of a segment, which stays the gpu's; -1 while it is remade or
+ * vacant.
  * On the caller's thread only. */
 int pd_gpu_fd(const struct pd_gpu *gpu, uint32_t segment);
 /* Closes it: the first step of remaking, on the caller's thread. */
 void pd_gpu_drop_fd(struct pd_gpu *gpu, uint32_t segment);
 
 /* Queues work. pre: none of the segment's is queued or not yet taken with
- * pd_gpu_take_done(). pre of remake: nobody of us has its descriptor any more.
- * A remake that comes to PS_AGAIN has given the memory back and may be queued
- * again at any time. Every job is done within about 50 ms, unless the driver
- * hangs. */
+ * pd_gpu_take_done(). pre of remake and vacate: nobody of us has its descriptor
+ * any more. One of them that comes to PS_AGAIN has given the memory back, and
+ * either may be queued again at any time. Every job is done within about 50 ms,
+ * unless the driver hangs. */
 void pd_gpu_scrub(struct pd_gpu *gpu, uint32_t segment);
 void pd_gpu_remake(struct pd_gpu *gpu, uint32_t segment);
 /* The first half of a remake: destroys the segment and waits until the driver

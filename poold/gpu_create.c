@@ -313,24 +313,34 @@ static enum ps_status create_or_retry(struct pd_gpu *gpu,
 	return status;
 }
 
-static enum ps_status fill_id(uint8_t id[IP_POOL_ID_BYTES])
+static enum ps_status fill_random(void *bytes, size_t size, const char *what)
 {
 	ssize_t got;
 
 	do {
-		got = getrandom(id, IP_POOL_ID_BYTES, 0);
+		got = getrandom(bytes, size, 0);
 	} while (got < 0 && errno == EINTR);
-	if (got != (ssize_t)IP_POOL_ID_BYTES)
-		return bs_fail_errno("no random number for the pool's id");
-	id[0] |= 1; /* all zeros would stand for no pool */
-	return PS_OK;
+	return got == (ssize_t)size
+		       ? PS_OK
+		       : bs_fail_errno("no random number for the pool's %s",
+				       what);
+}
+
+static enum ps_status name_pool(struct pd_pool_record *pool)
+{
+	enum ps_status status = fill_random(pool->id, sizeof(pool->id), "id");
+
+	if (status == PS_OK)
+		status = fill_random(pool->key, sizeof(pool->key), "key");
+	pool->id[0] |= 1; /* all zeros would stand for no pool */
+	return status;
 }
 
 enum ps_status pd_gpu_create(struct pd_gpu *gpu, const struct pd_gpu_plan *plan,
 			     struct pd_pool_record *pool_out)
 {
 	struct pd_pool_record pool = { .clients = plan->clients };
-	enum ps_status status = fill_id(pool.id);
+	enum ps_status status = name_pool(&pool);
 	struct ip_layout layout;
 
 	assert(gpu->segments == 0);

@@ -67,6 +67,7 @@ struct pd_gpu {
 	pthread_cond_t wake;
 	bool is_ending;
 	struct pd_gpu_list scrubs;
+	struct pd_gpu_list vacates;
 	struct pd_gpu_list remakes;
 	struct pd_gpu_list done;
 };

@@ -2,14 +2,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * The thread that scrubs and remakes. Scrubs come first: a grant may wait for
- * one. Several are submitted together and waited for once.
+ * The thread that scrubs, vacates and remakes. Scrubs come first, then what is
+ * vacated: a client may wait for either. Several scrubs are submitted together
+ * and waited for once.
  *
- * A segment is remade in two steps. First its memory is given back: unmapped,
+ * A segment is vacated in two steps. First its memory is given back: unmapped,
  * the descriptors are closed before. Then the driver is asked until it has as
  * much more free as there was in the segment; a process that still has it
  * mapped keeps it from that. After WATCH_NS the job is reported as failed, and
- * the next try goes on with the second step.
+ * the next try goes on with the second step. To remake it is to vacate it and
+ * to create another in its place.
  *
  * Invariants
  *   Nothing is unmapped while a fill of ours may run.
@@ -176,7 +178,7 @@ static void run_scrubs(struct pd_gpu *gpu, const uint32_t *batch,
 		report(gpu, submitted[i], status);
 }
 
-/* ---- remakes ---- */
+/* ---- vacating and remaking ---- */
 
 static enum ps_status give_back(struct pd_gpu *gpu, uint32_t n)
 {
@@ -216,6 +218,11 @@ static enum ps_status check_free(struct pd_gpu *gpu, uint32_t n)
 		segment->floor = free_now;
 	if (free_now >= segment->floor + gpu->segment_bytes)
 		return PS_OK;
+	if (segment->floor == 0)
+		return bs_fail(PS_AGAIN,
+			       "segment %" PRIu32 " needs %" PRIu64 " bytes, "
+			       "the GPU has %" PRIu64 " free",
+			       n, gpu->segment_bytes, free_now);
 	return bs_fail(PS_AGAIN,
 		       "segment %" PRIu32 " was given back and the driver "
 		       "still counts its %" PRIu64 " bytes as used: a process "
@@ -229,8 +236,6 @@ static enum ps_status make_anew(struct pd_gpu *gpu, uint32_t n)
 	enum ps_status status;
 	int fd;
 
-	/* The old memory is free: from now on any room will do. */
-	segment->floor = 0;
 	status = pd_gpu_make_segment(gpu, n, &fd);
 	if (status != PS_OK)
 		return status == PS_DEVICE_MEMORY ? PS_AGAIN : status;
@@ -250,7 +255,7 @@ static enum ps_status make_anew(struct pd_gpu *gpu, uint32_t n)
 }
 
 /* false: it is to be looked at again. */
-static bool run_remake(struct pd_gpu *gpu, uint32_t n)
+static bool run_one(struct pd_gpu *gpu, uint32_t n)
 {
 	struct pd_gpu_segment *segment = &gpu->segment[n];
 	enum ps_status status;
@@ -264,7 +269,10 @@ static bool run_remake(struct pd_gpu *gpu, uint32_t n)
 		status = check_free(gpu, n);
 	if (status == PS_AGAIN && now_ns() < segment->until)
 		return false;
+	/* The old memory is free: from now on any room will do. */
 	if (status == PS_OK)
+		segment->floor = 0;
+	if (status == PS_OK && segment->job == PD_JOB_REMAKE)
 		status = make_anew(gpu, n);
 	report(gpu, n, note_loss(gpu, status));
 	return true;
@@ -299,17 +307,17 @@ static void do_scrubs(struct pd_gpu *gpu)
 }
 
 /* pre: the lock is held; it is dropped meanwhile. */
-static void do_remake(struct pd_gpu *gpu)
+static void do_one(struct pd_gpu *gpu, struct pd_gpu_list *list)
 {
-	uint32_t n = list_take(gpu, &gpu->remakes);
+	uint32_t n = list_take(gpu, list);
 	bool is_over;
 
 	bs_lock_drop(&gpu->lock);
-	is_over = run_remake(gpu, n);
+	is_over = run_one(gpu, n);
 	bs_lock_take(&gpu->lock);
 	if (is_over)
 		return;
-	list_add(gpu, &gpu->remakes, n);
+	list_add(gpu, list, n);
 	wait_for_look(gpu);
 }
 
@@ -337,8 +345,10 @@ static void *work(void *arg)
 	while (!gpu->is_ending) {
 		if (!list_is_empty(&gpu->scrubs))
 			do_scrubs(gpu);
+		else if (!list_is_empty(&gpu->vacates))
+			do_one(gpu, &gpu->vacates);
 		else if (!list_is_empty(&gpu->remakes))
-			do_remake(gpu);
+			do_one(gpu, &gpu->remakes);
 		else
 			do_idle(gpu);
 	}
@@ -374,6 +384,7 @@ enum ps_status pd_gpu_init_jobs(struct pd_gpu *gpu)
 	pthread_cond_init(&gpu->wake, &attributes);
 	pthread_condattr_destroy(&attributes);
 	list_init(&gpu->scrubs);
+	list_init(&gpu->vacates);
 	list_init(&gpu->remakes);
 	list_init(&gpu->done);
 	gpu->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -414,12 +425,23 @@ void pd_gpu_scrub(struct pd_gpu *gpu, uint32_t segment)
 	queue(gpu, &gpu->scrubs, segment);
 }
 
-void pd_gpu_remake(struct pd_gpu *gpu, uint32_t segment)
+static void queue_one(struct pd_gpu *gpu, uint32_t segment, enum pd_job job,
+		      struct pd_gpu_list *list)
 {
 	assert(segment < gpu->segments && gpu->segment[segment].fd < 0);
-	gpu->segment[segment].job = PD_JOB_REMAKE;
+	gpu->segment[segment].job = job;
 	gpu->segment[segment].until = now_ns() + WATCH_NS;
-	queue(gpu, &gpu->remakes, segment);
+	queue(gpu, list, segment);
+}
+
+void pd_gpu_remake(struct pd_gpu *gpu, uint32_t segment)
+{
+	queue_one(gpu, segment, PD_JOB_REMAKE, &gpu->remakes);
+}
+
+void pd_gpu_vacate(struct pd_gpu *gpu, uint32_t segment)
+{
+	queue_one(gpu, segment, PD_JOB_VACATE, &gpu->vacates);
 }
 
 int pd_gpu_event(const struct pd_gpu *gpu)
