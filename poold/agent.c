@@ -356,9 +356,9 @@ static enum ps_status make_drops(struct pd_agent *agent)
 {
 	uint32_t segments = pd_journal_pool(agent->journal)->segments;
 
-	agent->is_dropping = calloc(segments, sizeof(*agent->is_dropping));
+	agent->dropping = calloc(segments, sizeof(*agent->dropping));
 	agent->to_drop = calloc(segments, sizeof(*agent->to_drop));
-	return agent->is_dropping && agent->to_drop
+	return agent->dropping && agent->to_drop
 		       ? PS_OK
 		       : bs_fail(PS_HOST_MEMORY, "no memory for %u segments",
 				 segments);
@@ -479,7 +479,7 @@ static void end(struct pd_agent *agent)
 	pd_keeper_done(agent);
 	pd_source_close(agent, &agent->signals);
 	pd_holdings_done(&agent->holdings);
-	free(agent->is_dropping);
+	free(agent->dropping);
 	free(agent->to_drop);
 	if (agent->spare >= 0)
 		close(agent->spare);

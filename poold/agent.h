@@ -5,8 +5,9 @@
  * The agent from inside: one thread, one epoll, and what hangs on it. The
  * files: agent.c starts and turns the loop, agent_clients.c reads what clients
  * say, agent_send.c what they are told, agent_attach.c how they come and
- * leave, agent_fence.c how they die, agent_gpu.c what the core wants done,
- * agent_keeper.c the other half, agent_ask.c the questions.
+ * leave, agent_fence.c how they die, agent_share.c descriptors and tickets,
+ * agent_gpu.c what the core wants done, agent_keeper.c the other half,
+ * agent_ask.c the questions.
  *
  * Invariants
  *   The thread never waits but in epoll_wait(), and makes no driver call
@@ -101,6 +102,9 @@ struct pd_channel {
 	uint64_t rest_until_ms; /* 0: it does not rest */
 };
 
+/* A segment that the keeper has still, and what becomes of it then. */
+enum pd_dropping { PD_NOT_DROPPING, PD_DROP_TO_REMAKE, PD_DROP_TO_VACATE };
+
 /* A connection of a client, or of somebody who asks. */
 struct pd_visit {
 	struct pd_visit *next;
@@ -130,6 +134,12 @@ struct pd_lifeline {
 	struct pd_lifeline *next;
 	struct pd_seat *seat;
 	struct pd_source source;
+};
+
+/* Lines of one kind in the log. */
+struct pd_quiet {
+	uint64_t second;
+	unsigned int lines; /* in it */
 };
 
 /* What the agent has for a slot of the journal. */
@@ -188,8 +198,8 @@ struct pd_agent {
 	uint32_t asks_open;
 	uint64_t report_at_ms; /* no status is made before */
 	struct pd_counters counters;
-	uint64_t log_second;
-	unsigned int logged; /* in it */
+	struct pd_quiet refusals; /* of connections */
+	struct pd_quiet denials;  /* of memory */
 	bool is_draining;
 	bool is_lost;
 	bool is_over; /* the loop ends */
@@ -203,7 +213,7 @@ struct pd_agent {
 	pid_t keeper_pid;
 	uint64_t keeper_at_ms; /* the next try to start one; 0: none */
 	unsigned int keeper_failures;
-	bool *is_dropping;   /* by segment: the keeper has it still */
+	uint8_t *dropping;   /* by segment, of enum pd_dropping */
 	uint32_t *to_drop;   /* a ring of those of which it is not told yet */
 	uint32_t drop_first; /* the next in it */
 	uint32_t drops;      /* how many are in it */
@@ -240,7 +250,10 @@ void pd_visits_done(struct pd_agent *agent);
 /* What the visit's sockets are watched for now. */
 void pd_visit_rewatch(struct pd_visit *visit);
 
-/* Counts it, and says so unless there were many this second. */
+/* Whether one more line may be written: not when there were many this
+ * second. */
+bool pd_may_log(const struct pd_agent *agent, struct pd_quiet *quiet);
+/* Counts it, and says so. */
 void pd_log_refused(struct pd_agent *agent, const struct ip_conn *conn,
 		    const char *text);
 
@@ -259,15 +272,28 @@ void pd_refuse(struct pd_visit *visit, enum ps_status status, const char *text);
 void pd_deny(struct pd_visit *visit, uint32_t seq, enum ps_status status,
 	     const char *text);
 void pd_did(struct pd_visit *visit, uint32_t seq);
-/* GRANT or HELD: in as many messages as it takes. */
+/* HELD or GRANT, in as many messages as it takes. @flags: IP_LIST_OUTSIDE or
+ * none. */
 void pd_send_list(struct pd_visit *visit, enum ip_type type, uint32_t seq,
-		  const uint32_t *segments, uint32_t count);
+		  uint32_t flags, const uint32_t *segments, uint32_t count);
+/* OPENED likewise: what @grant says, in these segments. */
+void pd_send_opened(struct pd_visit *visit, uint32_t seq,
+		    const struct pd_grant_of *grant, const uint32_t *segments,
+		    uint32_t count);
 
 /* ---- agent_attach.c ---- */
 
 /* Not PS_OK: the connection is refused with it. */
 enum ps_status pd_attach(struct pd_visit *visit, struct ip_message *msg);
 void pd_leave(struct pd_visit *visit, uint32_t seq);
+
+/* ---- agent_share.c ---- */
+
+void pd_need(struct pd_visit *visit, const struct ip_need *need);
+void pd_issue(struct pd_visit *visit, const struct ip_issue *issue);
+void pd_open(struct pd_visit *visit, const struct ip_ticket *ticket);
+/* Not PS_OK: the connection ends with it. */
+enum ps_status pd_close(struct pd_visit *visit, const struct ip_list *list);
 
 /* ---- agent_fence.c ---- */
 

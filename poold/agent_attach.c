@@ -257,7 +257,7 @@ static enum ps_status send_held(struct pd_visit *visit, uint32_t seq)
 		return bs_fail(PS_HOST_MEMORY, "no memory to list %u segments",
 			       room);
 	count = pd_core_held(agent->core, visit->slot, 0, segments, room);
-	pd_send_list(visit, IP_HELD, seq, segments, count);
+	pd_send_list(visit, IP_HELD, seq, 0, segments, count);
 	free(segments);
 	return PS_OK;
 }

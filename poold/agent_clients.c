@@ -117,16 +117,21 @@ static enum ps_status check_visitor(const struct pd_agent *agent, int socket,
 	return PS_OK;
 }
 
-void pd_log_refused(struct pd_agent *agent, const struct ip_conn *conn,
-		    const char *text)
+bool pd_may_log(const struct pd_agent *agent, struct pd_quiet *quiet)
 {
 	uint64_t second = agent->now_ms / 1000;
 
+	if (quiet->second != second)
+		quiet->lines = 0;
+	quiet->second = second;
+	return quiet->lines++ < PD_LOGS_A_SECOND;
+}
+
+void pd_log_refused(struct pd_agent *agent, const struct ip_conn *conn,
+		    const char *text)
+{
 	agent->counters.refused++;
-	if (agent->log_second != second)
-		agent->logged = 0;
-	agent->log_second = second;
-	if (agent->logged++ < PD_LOGS_A_SECOND)
+	if (pd_may_log(agent, &agent->refusals))
 		pd_log(PD_NOTICE, "connection refused pid %d uid %u: %s",
 		       (int)conn->peer_pid, (unsigned int)conn->peer_uid, text);
 }
@@ -333,31 +338,13 @@ static bool take_token(struct pd_visit *visit, bool is_gone)
 /* ------------------------------------------------------------------ */
 /* What it says                                                        */
 
-static uint32_t seq_of(const struct ip_message *msg)
-{
-	switch (msg->type) {
-	case IP_ATTACH:
-		return msg->body.attach.seq;
-	case IP_TAKE:
-		return msg->body.take.seq;
-	case IP_GIVE:
-		return msg->body.list.seq;
-	case IP_NEED:
-		return msg->body.need.seq;
-	case IP_ASK:
-		return msg->body.ask.seq;
-	default:
-		return msg->body.number.seq;
-	}
-}
-
 static enum ps_status check_request(struct pd_visit *visit,
 				    const struct ip_message *msg)
 {
-	uint32_t seq = seq_of(msg);
+	uint32_t seq = msg->body.number.seq; /* all requests begin with it */
 	bool needs_slot = msg->type != IP_ATTACH && msg->type != IP_ASK;
 
-	if (msg->type < IP_ATTACH || msg->type > IP_ASK)
+	if (msg->type < IP_ATTACH || msg->type > IP_CLOSE)
 		return bs_fail(PS_PROTOCOL,
 			       "%s is no request; it belongs on the socket "
 			       "that came with WELCOME",
@@ -372,42 +359,6 @@ static enum ps_status check_request(struct pd_visit *visit,
 			       ip_type_name(msg->type));
 	visit->last_seq = seq;
 	return PS_OK;
-}
-
-static void send_part(struct pd_visit *visit, const struct ip_need *need,
-		      bool is_writable)
-{
-	struct ip_message msg;
-
-	ip_message_init(&msg, IP_PART, visit->requests.conn.minor);
-	msg.body.part.seq = need->seq;
-	msg.body.part.first = need->first;
-	msg.body.part.count = need->count;
-	msg.body.part.write = is_writable;
-	for (uint32_t i = 0; i < need->count; i++) {
-		int fd = pd_gpu_fd(visit->agent->gpu, need->first + i);
-
-		if (fd < 0) {
-			pd_deny(visit, need->seq, PS_AGAIN,
-				"a segment is being made anew; try again");
-			return;
-		}
-		msg.fds[msg.fd_count++] = fd;
-	}
-	pd_send(visit, &visit->requests, &msg, false);
-}
-
-static void need(struct pd_visit *visit, const struct ip_need *need)
-{
-	bool is_writable = false;
-	enum ps_status status;
-
-	status = pd_core_need(visit->agent->core, visit->slot, need,
-			      &is_writable);
-	if (status == PS_OK)
-		send_part(visit, need, is_writable);
-	else
-		pd_deny(visit, need->seq, status, bs_fail_text());
 }
 
 static enum ps_status give(struct pd_visit *visit, const struct ip_list *list)
@@ -441,8 +392,16 @@ static enum ps_status serve(struct pd_visit *visit, struct ip_message *msg)
 	case IP_GIVE:
 		return give(visit, &msg->body.list);
 	case IP_NEED:
-		need(visit, &msg->body.need);
+		pd_need(visit, &msg->body.need);
 		return PS_OK;
+	case IP_ISSUE:
+		pd_issue(visit, &msg->body.issue);
+		return PS_OK;
+	case IP_OPEN:
+		pd_open(visit, &msg->body.ticket);
+		return PS_OK;
+	case IP_CLOSE:
+		return pd_close(visit, &msg->body.list);
 	case IP_LEAVE:
 		pd_leave(visit, msg->body.number.seq);
 		return PS_OK;

@@ -25,7 +25,30 @@ static void grant(void *owner, uint32_t slot, uint32_t seq,
 	struct pd_visit *visit = visit_at(owner, slot);
 
 	if (visit)
-		pd_send_list(visit, IP_GRANT, seq, segments, count);
+		pd_send_list(visit, IP_GRANT, seq, 0, segments, count);
+}
+
+static void grant_outside(void *owner, uint32_t slot, uint32_t seq,
+			  const uint32_t *segments, uint32_t count)
+{
+	struct pd_visit *visit = visit_at(owner, slot);
+
+	if (visit)
+		pd_send_list(visit, IP_GRANT, seq, IP_LIST_OUTSIDE, segments,
+			     count);
+}
+
+/* Its program gets an error without numbers: they are here. */
+static void log_denied(struct pd_agent *agent, uint32_t slot, const char *text)
+{
+	struct pd_client_view view;
+
+	if (!pd_core_client(agent->core, slot, &view) ||
+	    !pd_may_log(agent, &agent->denials))
+		return;
+	pd_log(PD_NOTICE, "memory refused name \"%.*s\" pid %d uid %u: %s",
+	       (int)sizeof(view.record.name), view.record.name,
+	       (int)view.record.pid, (unsigned int)view.record.uid, text);
 }
 
 static void deny(void *owner, uint32_t slot, uint32_t seq,
@@ -33,6 +56,8 @@ static void deny(void *owner, uint32_t slot, uint32_t seq,
 {
 	struct pd_visit *visit = visit_at(owner, slot);
 
+	if (status == PS_OUT_OF_MEMORY)
+		log_denied(owner, slot, text);
 	if (visit)
 		pd_deny(visit, seq, status, text);
 }
@@ -82,28 +107,42 @@ static void send_drops(struct pd_agent *agent)
 
 /* The driver destroys memory when the last descriptor is gone: ours first,
  * then the keeper's, then the mapping and the handle. */
-static void remake(void *owner, uint32_t segment)
+static void drop(struct pd_agent *agent, uint32_t segment, enum pd_dropping why)
 {
-	struct pd_agent *agent = owner;
 	uint32_t segments = pd_journal_pool(agent->journal)->segments;
 
 	pd_gpu_drop_fd(agent->gpu, segment);
-	agent->is_dropping[segment] = true;
+	agent->dropping[segment] = (uint8_t)why;
 	agent->to_drop[(agent->drop_first + agent->drops++) % segments] =
 		segment;
 	send_drops(agent);
 }
 
+static void remake(void *owner, uint32_t segment)
+{
+	drop(owner, segment, PD_DROP_TO_REMAKE);
+}
+
+static void vacate(void *owner, uint32_t segment)
+{
+	drop(owner, segment, PD_DROP_TO_VACATE);
+}
+
 static void has_dropped(struct pd_agent *agent, uint32_t segment)
 {
-	agent->is_dropping[segment] = false;
-	pd_gpu_remake(agent->gpu, segment);
+	enum pd_dropping why = (enum pd_dropping)agent->dropping[segment];
+
+	agent->dropping[segment] = PD_NOT_DROPPING;
+	if (why == PD_DROP_TO_VACATE)
+		pd_gpu_vacate(agent->gpu, segment);
+	else
+		pd_gpu_remake(agent->gpu, segment);
 }
 
 void pd_segment_dropped(struct pd_agent *agent, uint32_t segment)
 {
 	if (segment >= pd_journal_pool(agent->journal)->segments ||
-	    !agent->is_dropping[segment] || agent->drops_open == 0)
+	    !agent->dropping[segment] || agent->drops_open == 0)
 		return;
 	agent->drops_open--;
 	has_dropped(agent, segment);
@@ -117,7 +156,7 @@ void pd_segments_dropped(struct pd_agent *agent)
 	agent->drops = 0;
 	agent->drops_open = 0;
 	for (uint32_t i = 0; i < segments; i++) {
-		if (agent->is_dropping[i])
+		if (agent->dropping[i])
 			has_dropped(agent, i);
 	}
 }
@@ -136,6 +175,8 @@ const struct pd_core_ops pd_agent_ops = {
 	.scrub = scrub,
 	.remake = remake,
 	.arm = arm,
+	.vacate = vacate,
+	.grant_outside = grant_outside,
 };
 
 /* ------------------------------------------------------------------ */
@@ -176,6 +217,19 @@ static void has_remade(struct pd_agent *agent, const struct pd_done *done)
 	pd_core_remade(agent->core, done->segment, status, agent->now_ms);
 }
 
+static const char *job_name(enum pd_job job)
+{
+	switch (job) {
+	case PD_JOB_SCRUB:
+		return "scrub";
+	case PD_JOB_REMAKE:
+		return "remake";
+	case PD_JOB_VACATE:
+		return "vacate";
+	}
+	return "job";
+}
+
 static void apply(struct pd_agent *agent, const struct pd_done *done)
 {
 	if (done->status == PS_DEVICE_LOST) {
@@ -184,10 +238,12 @@ static void apply(struct pd_agent *agent, const struct pd_done *done)
 	}
 	if (done->status != PS_OK)
 		pd_log(PD_WARNING, "%s failed segment %u: %s",
-		       done->job == PD_JOB_SCRUB ? "scrub" : "remake",
-		       done->segment, done->text);
+		       job_name(done->job), done->segment, done->text);
 	if (done->job == PD_JOB_REMAKE)
 		has_remade(agent, done);
+	else if (done->job == PD_JOB_VACATE)
+		pd_core_vacated(agent->core, done->segment, done->status,
+				agent->now_ms);
 	else
 		pd_core_scrubbed(agent->core, done->segment, done->status,
 				 agent->now_ms);

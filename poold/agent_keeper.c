@@ -197,7 +197,7 @@ static void lend_segments(struct pd_agent *agent, bool is_lent)
 	struct pd_holdings *holdings = &agent->holdings;
 
 	for (uint32_t i = 0; i < holdings->segments; i++)
-		holdings->segment[i] = is_lent && !agent->is_dropping[i]
+		holdings->segment[i] = is_lent && !agent->dropping[i]
 					       ? pd_gpu_fd(agent->gpu, i)
 					       : -1;
 	holdings->journal = is_lent ? pd_journal_fd(agent->journal) : -1;

@@ -126,6 +126,14 @@ static bool renew_fd(const struct pd_visit *visit, uint32_t segment, int *fd)
 					&ignored) == PS_OK;
 }
 
+static bool renew_opened(const struct pd_visit *visit, uint32_t segment,
+			 int *fd)
+{
+	*fd = pd_gpu_fd(visit->agent->gpu, segment);
+	return *fd >= 0 &&
+	       pd_core_has_open(visit->agent->core, visit->slot, segment);
+}
+
 /*
  * A letter that waited has the numbers of descriptors as they were. A client
  * that gives back what it has not received (RECALLED goes by the other socket)
@@ -141,7 +149,12 @@ static bool renew_fds(const struct pd_visit *visit, struct ip_message *msg)
 		for (; at < msg->fd_count && is_current; at++)
 			is_current = renew_fd(visit, msg->body.part.first + at,
 					      &msg->fds[at]);
-	} else if (msg->type == IP_GRANT) {
+	} else if (msg->type == IP_OPENED) {
+		for (; at < msg->fd_count && is_current; at++)
+			is_current = renew_opened(visit,
+						  msg->body.opened.segment[at],
+						  &msg->fds[at]);
+	} else if (msg->type == IP_GRANT && msg->fd_count > 0) {
 		for (uint32_t i = 0; i < list->count && is_current; i++) {
 			if (!(list->segment[i] & IP_SEGMENT_PARKED))
 				is_current = renew_fd(visit, list->segment[i],
@@ -233,7 +246,7 @@ static void add_fds(const struct pd_visit *visit, struct ip_message *msg)
 }
 
 void pd_send_list(struct pd_visit *visit, enum ip_type type, uint32_t seq,
-		  const uint32_t *segments, uint32_t count)
+		  uint32_t flags, const uint32_t *segments, uint32_t count)
 {
 	uint32_t at = 0;
 
@@ -246,13 +259,36 @@ void pd_send_list(struct pd_visit *visit, enum ip_type type, uint32_t seq,
 		begin(visit, &msg, type);
 		msg.body.list.seq = seq;
 		msg.body.list.count = part;
+		msg.body.list.flags = flags;
 		if (at + part < count)
-			msg.body.list.flags = IP_LIST_MORE;
+			msg.body.list.flags |= IP_LIST_MORE;
 		memcpy(msg.body.list.segment, segments + at,
 		       part * sizeof(*segments));
-		if (type == IP_GRANT)
+		if (type == IP_GRANT && !(flags & IP_LIST_OUTSIDE))
 			add_fds(visit, &msg);
 		pd_send(visit, &visit->requests, &msg, false);
 		at += part;
 	} while (at < count);
+}
+
+void pd_send_opened(struct pd_visit *visit, uint32_t seq,
+		    const struct pd_grant_of *grant, const uint32_t *segments,
+		    uint32_t count)
+{
+	for (uint32_t at = 0; at < count;) {
+		struct ip_message msg;
+		struct ip_opened *opened = &msg.body.opened;
+
+		begin(visit, &msg, IP_OPENED);
+		opened->seq = seq;
+		opened->offset = grant->offset;
+		opened->bytes = grant->bytes;
+		while (at < count && opened->count < IP_LIST_MAX) {
+			msg.fds[msg.fd_count++] =
+				pd_gpu_fd(visit->agent->gpu, segments[at]);
+			opened->segment[opened->count++] = segments[at++];
+		}
+		opened->flags = at < count ? IP_LIST_MORE : 0;
+		pd_send(visit, &visit->requests, &msg, false);
+	}
 }
