@@ -11,8 +11,23 @@ import public_header
 GLIBC_NEWEST = (2, 28)
 
 
+# What runs when a library is loaded or unloaded.
+RUNS = {"INIT", "INIT_ARRAY", "PREINIT_ARRAY", "FINI", "FINI_ARRAY"}
+
+
 def library_of(build):
     return build / "lib" / "libpoolswitch.so"
+
+
+def preload_of(build):
+    return build / "preload" / "libpoolswitch_preload.so"
+
+
+def output_of(*command):
+    """What the command prints; None if it fails."""
+    done = subprocess.run(command, stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL, text=True)
+    return done.stdout if done.returncode == 0 else None
 
 
 def exported_names(nm_text):
@@ -45,16 +60,46 @@ def differences(exported, declared, mapped):
 
 
 def check_symbols(root, build):
-    nm = subprocess.run(["nm", "-D", "--defined-only", library_of(build)],
-                        stdout=subprocess.PIPE, text=True)
-    if nm.returncode != 0:
+    nm_text = output_of("nm", "-D", "--defined-only", library_of(build))
+    if nm_text is None:
         yield f"cannot read {library_of(build)}"
         return
     header = (root / "include/poolswitch.h").read_text(encoding="utf-8")
     script = (root / "lib/poolswitch.map").read_text(encoding="utf-8")
-    yield from differences(exported_names(nm.stdout),
+    yield from differences(exported_names(nm_text),
                            set(public_header.function_names(header)),
                            map_names(script))
+
+
+def hook_names(def_text):
+    return set(re.findall(r"^HOOK\((\w+)", def_text, re.M))
+
+
+def preload_differences(exported, hooks):
+    for name in sorted(exported - hooks - {"dlsym"}):
+        yield f"the preload exports {name}, which preload/hooks.def has not"
+    for name in sorted((hooks | {"dlsym"}) - exported):
+        yield f"the preload does not export {name}"
+
+
+def constructors(readelf_text):
+    """The entries of a dynamic section that make code run by themselves."""
+    found = re.findall(r"^ *0x[0-9a-f]+ \((\w+)\)", readelf_text, re.M)
+    return sorted(RUNS & set(found))
+
+
+def check_preload(root, build):
+    library = preload_of(build)
+    nm_text = output_of("nm", "-D", "--defined-only", library)
+    dynamic = output_of("readelf", "-dW", library)
+    if nm_text is None or dynamic is None:
+        yield f"cannot read {library}"
+        return
+    hooks = (root / "preload/hooks.def").read_text(encoding="utf-8")
+    yield from preload_differences(exported_names(nm_text),
+                                   hook_names(hooks))
+    for entry in constructors(dynamic):
+        yield f"the preload has {entry}: nothing may run when it is loaded"
 
 
 def too_new(objdump_text):
@@ -67,14 +112,14 @@ def too_new(objdump_text):
 
 def check_glibc(root, build):
     del root
-    dump = subprocess.run(["objdump", "-T", library_of(build)],
-                          stdout=subprocess.PIPE, text=True)
-    if dump.returncode != 0:
-        yield f"cannot read {library_of(build)}"
-        return
-    for symbol, version in too_new(dump.stdout):
-        yield (f"libpoolswitch.so needs {symbol} of glibc {version}; "
-               "2.28 is what we promise")
+    for library in (library_of(build), preload_of(build)):
+        dump = output_of("objdump", "-T", library)
+        if dump is None:
+            yield f"cannot read {library}"
+            continue
+        for symbol, version in too_new(dump):
+            yield (f"{library.name} needs {symbol} of glibc {version}; "
+                   "2.28 is what we promise")
 
 
 def check_man(root, build):
@@ -98,4 +143,5 @@ def check_man(root, build):
             yield words.strip()
 
 
-CHECKS = {"symbols": check_symbols, "glibc": check_glibc, "man": check_man}
+CHECKS = {"symbols": check_symbols, "preload": check_preload,
+          "glibc": check_glibc, "man": check_man}

@@ -160,6 +160,22 @@ class LibraryTest(unittest.TestCase):
         text = "POOLSWITCH_0 {\nglobal:\n\tps_a;\n\tps_b;\nlocal:\n\t*;\n};\n"
         self.assertEqual(lint_library.map_names(text), {"ps_a", "ps_b"})
 
+    def test_stray_export_of_preload_is_refused(self):
+        found = list(lint_library.preload_differences(
+            {"dlsym", "cuMemFree_v2", "ps_a"}, {"cuMemFree_v2"}))
+        self.assertEqual(len(found), 1)
+        self.assertIn("exports ps_a", found[0])
+
+    def test_hook_that_preload_lacks_is_refused(self):
+        found = list(lint_library.preload_differences(
+            {"dlsym"}, lint_library.hook_names("HOOK(cuMemFree_v2, 3020)\n")))
+        self.assertEqual(found, ["the preload does not export cuMemFree_v2"])
+
+    def test_constructor_of_preload_is_refused(self):
+        text = (" 0x0000000000000019 (INIT_ARRAY)    0x35de0\n"
+                " 0x0000000000000010 (SYMBOLIC)      0x0\n")
+        self.assertEqual(lint_library.constructors(text), ["INIT_ARRAY"])
+
     def test_newer_glibc_is_refused(self):
         text = ("0 DF *UND* 0 (GLIBC_2.34) dlopen\n"
                 "0 DF *UND* 0 (GLIBC_2.14) memcpy\n"
