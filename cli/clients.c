@@ -18,8 +18,12 @@ static const struct cl_column columns[] = {
 
 static void print_client(FILE *out, const json_t *client)
 {
-	static const char *const fields[] = { "leased", "reservation", "limit",
-					      "passed" };
+	const uint64_t bytes[] = {
+		cl_json_number(client, "leased"),
+		cl_json_number(client, "reservation"),
+		cl_json_number(client, "limit"),
+		cl_passed(client),
+	};
 	char size[4][CL_SIZE_BYTES], pid[24], user[33], name[65], blocks[24];
 	const char *cells[COLUMNS] = { pid, user, name, cl_presence(client) };
 	size_t i;
@@ -29,8 +33,7 @@ static void print_client(FILE *out, const json_t *client)
 	cl_user(cl_json_number(client, "uid"), user, sizeof(user));
 	cl_plain(cl_json_text(client, "name"), name, sizeof(name));
 	for (i = 0; i < 4; i++)
-		cells[4 + i] =
-			cl_size(cl_json_number(client, fields[i]), size[i]);
+		cells[4 + i] = cl_size(bytes[i], size[i]);
 	snprintf(blocks, sizeof(blocks), "%llu",
 		 (unsigned long long)cl_json_number(client, "blocks"));
 	cells[8] = blocks;
@@ -77,7 +80,7 @@ const struct cl_command cl_clients = {
 	.name = "clients",
 	.summary = "each client's leases, reservation and limit",
 	.text = "Lists the attached processes: what each has leased, what is "
-		"reserved for it, how much it may have, and how much it asked "
-		"of the driver because the pool had no room.",
+		"reserved for it, how much it may have, and how much it has of "
+		"the driver: what the pool cannot hold or had no room for.",
 	.run = run,
 };

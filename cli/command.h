@@ -18,24 +18,36 @@ struct cl_options {
 	const char *socket; /* NULL: looked for */
 	const char *gpu;    /* doctor; NULL: the first */
 	const char *listen; /* metrics; NULL: print once */
+	/* Of run, as they were written; NULL: not said. */
+	const char *quota;
+	const char *reservation;
+	const char *name;
+	const char *free_mode;
+	const char *at_quota;
+	const char *no_daemon;
+	const char *log;
+	char **program; /* and its arguments; ends with NULL */
 	bool is_json;
 };
 
 enum cl_takes {
 	CL_TAKES_GPU = 1u << 0,    /* --gpu */
 	CL_TAKES_LISTEN = 1u << 1, /* --listen */
+	CL_TAKES_RUN = 1u << 2,    /* a program, and how it is to live */
 };
 
 struct cl_command {
 	const char *name;
 	const char *summary; /* for the list of commands */
 	const char *text;    /* for --help */
+	const char *args;    /* the same; NULL: takes none */
 	unsigned int takes;  /* of enum cl_takes */
 	/* Returns the exit status (cli/exit.h). */
 	int (*run)(const struct cl_options *options);
 };
 
 /* Each in the file of its name; reload is in shutdown.c. */
+extern const struct cl_command cl_run;
 extern const struct cl_command cl_status;
 extern const struct cl_command cl_clients;
 extern const struct cl_command cl_drain;

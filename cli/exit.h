@@ -12,6 +12,9 @@
 #include "include/poolswitch.h"
 
 #define CL_EXIT_FINDINGS 1 /* doctor: a need is not met */
+/* run: as of a shell. */
+#define CL_EXIT_NOT_EXECUTED 126
+#define CL_EXIT_NO_PROGRAM 127
 
 int cl_exit_code(enum ps_status status);
 

@@ -12,14 +12,24 @@
 #include <sysexits.h>
 
 static const struct cl_command *const commands[] = {
-	&cl_status, &cl_clients, &cl_drain,  &cl_shutdown,
-	&cl_reload, &cl_metrics, &cl_doctor,
+	&cl_run,      &cl_status, &cl_clients, &cl_drain,
+	&cl_shutdown, &cl_reload, &cl_metrics, &cl_doctor,
 };
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
 /* Options that have no short form, and those of some commands only. */
-enum key { KEY_GPU = 0x100, KEY_LISTEN };
+enum key {
+	KEY_GPU = 0x100,
+	KEY_LISTEN,
+	KEY_QUOTA,
+	KEY_RESERVATION,
+	KEY_NAME,
+	KEY_FREE,
+	KEY_AT_QUOTA,
+	KEY_NO_DAEMON,
+	KEY_LOG,
+};
 
 struct parse {
 	struct cl_options options;
@@ -54,28 +64,61 @@ static void find_command(struct parse *parse, const char *name,
 	state->next = state->argc;
 }
 
+/* The rest is another program's, and its own affair. */
+static void take_program(struct parse *parse, struct argp_state *state)
+{
+	parse->options.program = state->argv + state->next - 1;
+	state->next = state->argc;
+}
+
+/* Where the option's value goes; NULL: it is no option with one. */
+static const char **place_of(struct cl_options *options, int key)
+{
+	switch (key) {
+	case 's':
+		return &options->socket;
+	case KEY_GPU:
+		return &options->gpu;
+	case KEY_LISTEN:
+		return &options->listen;
+	case KEY_QUOTA:
+		return &options->quota;
+	case KEY_RESERVATION:
+		return &options->reservation;
+	case KEY_NAME:
+		return &options->name;
+	case KEY_FREE:
+		return &options->free_mode;
+	case KEY_AT_QUOTA:
+		return &options->at_quota;
+	case KEY_NO_DAEMON:
+		return &options->no_daemon;
+	case KEY_LOG:
+		return &options->log;
+	}
+	return NULL;
+}
+
 static error_t parse_option(int key, char *text, struct argp_state *state)
 {
 	struct parse *parse = state->input;
+	const char **place = place_of(&parse->options, key);
 
+	if (place) {
+		*place = text;
+		return 0;
+	}
 	switch (key) {
 	case 'j':
 		parse->options.is_json = true;
 		return 0;
-	case 's':
-		parse->options.socket = text;
-		return 0;
-	case KEY_GPU:
-		parse->options.gpu = text;
-		return 0;
-	case KEY_LISTEN:
-		parse->options.listen = text;
-		return 0;
 	case ARGP_KEY_ARG:
-		if (parse->command)
-			argp_error(state, "%s: what is that?", text);
-		else
+		if (!parse->command)
 			find_command(parse, text, state);
+		else if (parse->command->takes & CL_TAKES_RUN)
+			take_program(parse, state);
+		else
+			argp_error(state, "%s: what is that?", text);
 		return 0;
 	case ARGP_KEY_NO_ARGS:
 		if (!parse->command)
@@ -85,39 +128,55 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
 	return ARGP_ERR_UNKNOWN;
 }
 
-static const struct argp_option option_json = { "json", 'j',          NULL,
-						0,      "Print JSON", 0 };
-static const struct argp_option option_socket = {
-	"socket",
-	's',
-	"PATH",
-	0,
-	"The daemon's socket (default: POOLSWITCH_SOCKET, "
-	"$XDG_RUNTIME_DIR/poolswitch/socket, /run/poolswitch/socket)",
-	0
+/* clang-format off */
+static const struct {
+	struct argp_option option;
+	unsigned int takes; /* the commands that have it; 0: all */
+} rows[] = {
+	{ { "json", 'j', NULL, 0, "Print JSON", 0 }, 0 },
+	{ { "socket", 's', "PATH", 0,
+	    "The daemon's socket (default: POOLSWITCH_SOCKET, "
+	    "$XDG_RUNTIME_DIR/poolswitch/socket, /run/poolswitch/socket)",
+	    0 }, 0 },
+	{ { "gpu", KEY_GPU, "UUID|INDEX", 0,
+	    "Which GPU to look at (default: 0)", 0 }, CL_TAKES_GPU },
+	{ { "listen", KEY_LISTEN, "ADDRESS:PORT", 0,
+	    "Serve over HTTP on a loopback address, such as 127.0.0.1:9464",
+	    0 }, CL_TAKES_LISTEN },
+	{ { "quota", KEY_QUOTA, "SIZE", 0,
+	    "The most memory that it may have, such as 40G", 0 },
+	  CL_TAKES_RUN },
+	{ { "reservation", KEY_RESERVATION, "SIZE", 0,
+	    "Memory that nobody else may have while it runs", 0 },
+	  CL_TAKES_RUN },
+	{ { "name", KEY_NAME, "NAME", 0,
+	    "Its name in status (default: the program's)", 0 }, CL_TAKES_RUN },
+	{ { "free", KEY_FREE, "fenced|wait", 0,
+	    "Freed memory is used again behind a fence (default), or a free "
+	    "waits for the GPU as the driver's does", 0 }, CL_TAKES_RUN },
+	{ { "at-quota", KEY_AT_QUOTA, "strict|spill", 0,
+	    "Without room: out of memory (default), or ask the driver", 0 },
+	  CL_TAKES_RUN },
+	{ { "no-daemon", KEY_NO_DAEMON, "fail|pass", 0,
+	    "Without a daemon: do not start it (default), or start it on the "
+	    "driver's memory", 0 }, CL_TAKES_RUN },
+	{ { "log", KEY_LOG, "off|warn|info", 0,
+	    "What the library says on standard error (default: warn)", 0 },
+	  CL_TAKES_RUN },
 };
-static const struct argp_option option_gpu = {
-	"gpu", KEY_GPU, "UUID|INDEX", 0, "Which GPU to look at (default: 0)", 0
-};
-static const struct argp_option option_listen = {
-	"listen",
-	KEY_LISTEN,
-	"ADDRESS:PORT",
-	0,
-	"Serve over HTTP on a loopback address, such as 127.0.0.1:9464",
-	0
-};
+/* clang-format on */
 
-static void choose_options(unsigned int takes, struct argp_option chosen[5])
+#define ROWS (sizeof(rows) / sizeof(rows[0]))
+
+static void choose_options(unsigned int takes,
+			   struct argp_option chosen[ROWS + 1])
 {
 	size_t count = 0;
+	size_t i;
 
-	chosen[count++] = option_json;
-	chosen[count++] = option_socket;
-	if (takes & CL_TAKES_GPU)
-		chosen[count++] = option_gpu;
-	if (takes & CL_TAKES_LISTEN)
-		chosen[count++] = option_listen;
+	for (i = 0; i < ROWS; i++)
+		if (rows[i].takes == 0 || (rows[i].takes & takes))
+			chosen[count++] = rows[i].option;
 	chosen[count] = (struct argp_option){ 0 };
 }
 
@@ -147,7 +206,7 @@ static char *add_commands(int key, const char *text, void *input)
 
 static void parse_head(struct parse *parse, int argc, char **argv)
 {
-	struct argp_option options[5];
+	struct argp_option options[ROWS + 1];
 	const struct argp argp = {
 		.options = options,
 		.parser = parse_option,
@@ -163,18 +222,22 @@ static void parse_head(struct parse *parse, int argc, char **argv)
 
 static void parse_command(struct parse *parse, int argc, char **argv)
 {
-	struct argp_option options[5];
+	struct argp_option options[ROWS + 1];
 	const struct argp argp = {
 		.options = options,
 		.parser = parse_option,
+		.args_doc = parse->command->args,
 		.doc = parse->command->text,
 	};
 	char name[64];
+	/* Behind a program's name the options are the program's. */
+	unsigned int flags =
+		parse->command->takes & CL_TAKES_RUN ? ARGP_IN_ORDER : 0;
 
 	choose_options(parse->command->takes, options);
 	snprintf(name, sizeof(name), "poolswitch %s", parse->command->name);
 	argv[parse->first] = name;
-	argp_parse(&argp, argc - parse->first, argv + parse->first, 0, NULL,
+	argp_parse(&argp, argc - parse->first, argv + parse->first, flags, NULL,
 		   parse);
 }
 

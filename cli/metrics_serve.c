@@ -11,6 +11,7 @@
 #include "cli/exit.h"
 
 #include <arpa/inet.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <microhttpd.h>
 #include <netinet/in.h>
@@ -108,6 +109,46 @@ bool cl_listen_parse(const char *text, struct sockaddr_storage *address_out,
 	return true;
 }
 
+/* ---- the HTTP server ---- */
+
+#define HTTP_LIBRARY "libmicrohttpd.so.12"
+
+/* Its functions, by name. */
+#define HTTP_CALLS(X)                                                          \
+	X(MHD_start_daemon)                                                    \
+	X(MHD_stop_daemon)                                                     \
+	X(MHD_create_response_from_buffer)                                     \
+	X(MHD_add_response_header)                                             \
+	X(MHD_queue_response)                                                  \
+	X(MHD_destroy_response)
+
+#define HTTP_CALL(name) __typeof__(name) *name;
+static struct {
+	HTTP_CALLS(HTTP_CALL)
+} http;
+#undef HTTP_CALL
+
+static bool load_call(void *library, const char *name, void *place)
+{
+	void *found = dlsym(library, name);
+
+	memcpy(place, &found, sizeof(found));
+	return found != NULL;
+}
+
+/* It stays loaded until the program ends. */
+static bool load_http(void)
+{
+	void *library = dlopen(HTTP_LIBRARY, RTLD_NOW | RTLD_LOCAL);
+	bool is_whole = library != NULL;
+
+#define HTTP_CALL(name)                                                        \
+	is_whole = is_whole && load_call(library, #name, &http.name);
+	HTTP_CALLS(HTTP_CALL)
+#undef HTTP_CALL
+	return is_whole;
+}
+
 /* ---- answering ---- */
 
 /* The metrics as a text; free() it. NULL: no memory. */
@@ -138,15 +179,15 @@ static enum MHD_Result answer(struct MHD_Connection *connection,
 	struct MHD_Response *response;
 	enum MHD_Result result;
 
-	response = MHD_create_response_from_buffer(strlen(text), text,
-						   MHD_RESPMEM_MUST_COPY);
+	response = http.MHD_create_response_from_buffer(strlen(text), text,
+							MHD_RESPMEM_MUST_COPY);
 	if (!response)
 		return MHD_NO;
-	MHD_add_response_header(response, "Content-Type", type);
+	http.MHD_add_response_header(response, "Content-Type", type);
 	if (code == MHD_HTTP_METHOD_NOT_ALLOWED)
-		MHD_add_response_header(response, "Allow", "GET, HEAD");
-	result = MHD_queue_response(connection, code, response);
-	MHD_destroy_response(response);
+		http.MHD_add_response_header(response, "Allow", "GET, HEAD");
+	result = http.MHD_queue_response(connection, code, response);
+	http.MHD_destroy_response(response);
 	return result;
 }
 
@@ -237,7 +278,7 @@ static int serve(const struct cl_options *options, int fd)
 	sigaddset(&ends, SIGTERM);
 	/* Before the server's thread starts: it inherits this. */
 	pthread_sigmask(SIG_BLOCK, &ends, NULL);
-	daemon = MHD_start_daemon(
+	daemon = http.MHD_start_daemon(
 		MHD_USE_AUTO | MHD_USE_INTERNAL_POLLING_THREAD, 0, NULL, NULL,
 		handle, (void *)options, MHD_OPTION_LISTEN_SOCKET, fd,
 		MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS_MAX,
@@ -251,7 +292,7 @@ static int serve(const struct cl_options *options, int fd)
 	}
 	say_where(fd, options->is_json);
 	sigwait(&ends, &signal);
-	MHD_stop_daemon(daemon);
+	http.MHD_stop_daemon(daemon);
 	return cl_end(EX_OK);
 }
 
@@ -263,6 +304,10 @@ int cl_metrics_serve(const struct cl_options *options)
 
 	if (!cl_listen_parse(options->listen, &address, why, sizeof(why)))
 		return cl_fail_text(options, EX_USAGE, "%s", why);
+	if (!load_http())
+		return cl_fail_text(options, EX_UNAVAILABLE,
+				    "cannot serve: %s; install libmicrohttpd",
+				    dlerror());
 	fd = listen_at(&address);
 	if (fd < 0)
 		return cl_fail_text(options, EX_OSERR,

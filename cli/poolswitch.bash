@@ -12,6 +12,8 @@ _poolswitch_command()
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
 		-s | --socket | --gpu | --listen) ((i++)) ;;
+		--quota | --reservation | --name | --free) ((i++)) ;;
+		--at-quota | --no-daemon | --log) ((i++)) ;;
 		-*) ;;
 		*)
 			echo "${COMP_WORDS[i]}"
@@ -21,11 +23,22 @@ _poolswitch_command()
 	done
 }
 
+# What an option of run may be.
+_poolswitch_words()
+{
+	case $1 in
+	--free) echo "fenced wait" ;;
+	--at-quota) echo "strict spill" ;;
+	--no-daemon) echo "fail pass" ;;
+	--log) echo "off warn info" ;;
+	esac
+}
+
 _poolswitch()
 {
 	local word=${COMP_WORDS[COMP_CWORD]}
 	local before=${COMP_WORDS[COMP_CWORD - 1]}
-	local commands="status clients drain shutdown reload metrics doctor"
+	local commands="run status clients drain shutdown reload metrics doctor"
 	local options="--json --socket --help --usage --version"
 	local command
 
@@ -39,6 +52,11 @@ _poolswitch()
 		mapfile -t COMPREPLY < <(compgen -W "127.0.0.1:" -- "$word")
 		return
 		;;
+	--free | --at-quota | --no-daemon | --log)
+		command=$(_poolswitch_words "$before")
+		mapfile -t COMPREPLY < <(compgen -W "$command" -- "$word")
+		return
+		;;
 	--gpu)
 		mapfile -t COMPREPLY < <(compgen -W "0 1 2 3" -- "$word")
 		return
@@ -47,6 +65,15 @@ _poolswitch()
 	command=$(_poolswitch_command)
 	case $command in
 	metrics) options+=" --listen" ;;
+	run)
+		# Behind them comes a program, with completion of its own.
+		if [[ $word != -* ]]; then
+			mapfile -t COMPREPLY < <(compgen -c -f -- "$word")
+			return
+		fi
+		options+=" --quota --reservation --name --free --at-quota"
+		options+=" --no-daemon --log"
+		;;
 	doctor) options+=" --gpu" ;;
 	esac
 	if [[ -z $command && $word != -* ]]; then

@@ -135,10 +135,9 @@ static void print_regions(FILE *out, bool colourful, const json_t *status)
 /* ---- its clients ---- */
 
 static const struct cl_column columns[] = {
-	{ "PID", 7, true },    { "USER", 8, false },
-	{ "NAME", 18, false }, { "STATE", 5, false },
-	{ "LIVE", 8, true },   { "CACHED", 8, true },
-	{ "PARKED", 8, true }, { "QUARANTINED", 11, true },
+	{ "PID", 7, true },    { "USER", 8, false },  { "NAME", 12, false },
+	{ "STATE", 5, false }, { "LIVE", 8, true },   { "CACHED", 8, true },
+	{ "PASSED", 8, true }, { "PARKED", 8, true }, { "QUARANT.", 8, true },
 };
 
 #define COLUMNS (sizeof(columns) / sizeof(columns[0]))
@@ -159,11 +158,22 @@ const char *cl_presence(const json_t *client)
 	return cl_json_is_true(client, "answered") ? "here" : "quiet";
 }
 
+uint64_t cl_passed(const json_t *client)
+{
+	return cl_json_number(client, "outside") +
+	       cl_json_number(client, "passed");
+}
+
 static void print_client(FILE *out, const json_t *client)
 {
-	static const char *const fields[] = { "live", "cached", "parked",
-					      "quarantined" };
-	char size[4][CL_SIZE_BYTES], pid[24], user[33], name[65];
+	const uint64_t bytes[] = {
+		cl_json_number(client, "live"),
+		cl_json_number(client, "cached"),
+		cl_passed(client),
+		cl_json_number(client, "parked"),
+		cl_json_number(client, "quarantined"),
+	};
+	char size[5][CL_SIZE_BYTES], pid[24], user[33], name[65];
 	const char *cells[COLUMNS] = { pid, user, name, cl_presence(client) };
 	size_t i;
 
@@ -171,9 +181,8 @@ static void print_client(FILE *out, const json_t *client)
 		 (unsigned long long)cl_json_number(client, "pid"));
 	cl_user(cl_json_number(client, "uid"), user, sizeof(user));
 	cl_plain(cl_json_text(client, "name"), name, sizeof(name));
-	for (i = 0; i < 4; i++)
-		cells[4 + i] =
-			cl_size(cl_json_number(client, fields[i]), size[i]);
+	for (i = 0; i < 5; i++)
+		cells[4 + i] = cl_size(bytes[i], size[i]);
 	cl_table_row(out, columns, COLUMNS, cells);
 }
 

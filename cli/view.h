@@ -19,4 +19,8 @@ void cl_print_reasons(FILE *out, const json_t *status);
  * that its own figures may be old. */
 const char *cl_presence(const json_t *client);
 
+/* What the client has of the driver: with room made for it in the pool, and
+ * without. */
+uint64_t cl_passed(const json_t *client);
+
 #endif /* CLI_VIEW_H */

@@ -127,14 +127,15 @@ class WithoutDaemonTest(CliTest):
     def test_help_and_version_are_everywhere(self):
         for command in ((), ("status",), ("clients",), ("drain",),
                         ("shutdown",), ("reload",), ("metrics",),
-                        ("doctor",)):
+                        ("doctor",), ("run",)):
             self.assert_exit(self.run_cli(*command, "--help"), 0)
             version = self.run_cli(*command, "--json", "--version")
             self.assertRegex(json.loads(version.stdout)["version"],
                              r"^\d+\.\d+\.\d+$")
 
     def test_help_fits_80_columns(self):
-        for words in (("--help",), ("metrics", "--help")):
+        for words in (("--help",), ("metrics", "--help"),
+                      ("run", "--help")):
             for line in self.run_cli(*words).stdout.splitlines():
                 self.assertLessEqual(len(line), 80, line)
 

@@ -30,7 +30,8 @@ static const char answer[] =
 	"   \"pid\": 5001, \"uid\": 0, \"presence\": \"here\","
 	"   \"answered\": true, \"waits\": false, \"leased\": 17179869184,"
 	"   \"parked\": 8589934592, \"quarantined\": 0, \"live\": 1073741824,"
-	"   \"cached\": 16106127360, \"limit\": 51539607552, \"blocks\": 12},"
+	"   \"cached\": 16106127360, \"limit\": 51539607552, \"blocks\": 12,"
+	"   \"outside\": 1073741824, \"passed\": 536870912},"
 	"  {\"slot\": 1, \"id\": \"02\", \"name\": \"a\\u001b[31mb\","
 	"   \"pid\": 5002, \"uid\": 0, \"presence\": \"dead\","
 	"   \"reason\": \"pid 5003 still has its GPU files open\","
@@ -99,9 +100,8 @@ static void test_cl_status_shows_regions_and_clients(void **state)
 	assert_has("# leased      16.0 GiB");
 	assert_has("~ in cleaning  256 MiB");
 	assert_has("guaranteed  8.00 GiB\n");
-	assert_has(
-		"   5001 root     train\"er           here  1.00 GiB 15.0 GiB "
-		"8.00 GiB         0 B\n");
+	assert_has("   5001 root     train\"er     here  1.00 GiB 15.0 GiB "
+		   "1.50 GiB 8.00 GiB      0 B\n");
 	assert_has("pid 5003 still has its GPU files open");
 	free(text);
 }
