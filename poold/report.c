@@ -74,17 +74,20 @@ static json_t *pool_part(const struct pd_pool_record *pool)
 
 static json_t *regions_part(const struct pd_totals *totals)
 {
-	uint64_t known = totals->leased + totals->parked + totals->clean +
-			 totals->dirty + totals->remaking + totals->quarantined;
+	uint64_t known = totals->leased + totals->parked + totals->outside +
+			 totals->clean + totals->dirty + totals->remaking +
+			 totals->quarantined;
 	uint64_t other =
 		totals->computation > known ? totals->computation - known : 0;
 
 	return json_pack(
-		"{s:{s:o}, s:{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}}",
+		"{s:{s:o}, s:{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
+		"s:o}}",
 		"parameter", "bytes", number(totals->parameter), "computation",
 		"bytes", number(totals->computation), "leased",
 		number(totals->leased), "parked", number(totals->parked),
-		"clean", number(totals->clean), "dirty", number(totals->dirty),
+		"outside", number(totals->outside), "clean",
+		number(totals->clean), "dirty", number(totals->dirty),
 		"remaking", number(totals->remaking), "quarantined",
 		number(totals->quarantined), "other", number(other),
 		"guaranteed", number(totals->guaranteed));
@@ -149,11 +152,11 @@ static json_t *client_part(const struct pd_client_view *view,
 {
 	const struct pd_client_record *record = &view->record;
 	bool is_dead = view->presence == PD_DEAD;
-	uint64_t had = view->leased + view->parked;
+	uint64_t had = view->leased + view->parked + view->outside;
 
 	return json_pack(
 		"{s:i, s:o, s:o, s:i, s:o, s:o, s:s, s:o, s:b, s:b, s:o, s:o, "
-		"s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o}",
+		"s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o}",
 		"slot", (int)view->slot, "id", client_id(record->id), "name",
 		text(record->name, sizeof(record->name)), "pid",
 		(int)record->pid, "uid", number(record->uid), "gid",
@@ -161,11 +164,12 @@ static json_t *client_part(const struct pd_client_view *view,
 		"reason", text(extra->reason, sizeof(extra->reason)), "mps",
 		(int)((record->flags & IP_ATTACH_MPS) != 0), "waits",
 		(int)view->waits, "leased", number(is_dead ? 0 : view->leased),
-		"parked", number(is_dead ? 0 : view->parked), "quarantined",
-		number(is_dead ? had : 0), "reservation",
-		number(record->reservation), "limit", number(record->limit),
-		"answered", (int)extra->has_answered, "live",
-		number(extra->polled.live), "cached",
+		"parked", number(is_dead ? 0 : view->parked), "outside",
+		number(is_dead ? 0 : view->outside), "opened",
+		number(view->opened), "quarantined", number(is_dead ? had : 0),
+		"reservation", number(record->reservation), "limit",
+		number(record->limit), "answered", (int)extra->has_answered,
+		"live", number(extra->polled.live), "cached",
 		number(extra->polled.cached), "passed",
 		number(extra->polled.passed), "blocks",
 		number(extra->polled.blocks));
@@ -234,9 +238,10 @@ char *pd_report_done(const struct pd_report *report)
 	struct pd_totals totals;
 
 	pd_core_totals(report->core, &totals);
-	return dump(json_pack("{s:b, s:s, s:o, s:o}", "done", 1, "state",
-			      report->state, "clients", number(totals.clients),
-			      "leased", number(totals.leased + totals.parked)));
+	return dump(json_pack(
+		"{s:b, s:s, s:o, s:o}", "done", 1, "state", report->state,
+		"clients", number(totals.clients), "leased",
+		number(totals.leased + totals.parked + totals.outside)));
 }
 
 /* ------------------------------------------------------------------ */

@@ -25,6 +25,8 @@ struct world {
 	struct pd_client_extra extra;
 	uint32_t granted[8];
 	uint32_t grants;
+	uint32_t vacated[8];
+	uint32_t vacates;
 };
 
 static struct world world;
@@ -65,6 +67,13 @@ static void work(void *owner, uint32_t segment)
 	(void)segment;
 }
 
+static void vacate(void *owner, uint32_t segment)
+{
+	struct world *to = owner;
+
+	to->vacated[to->vacates++] = segment;
+}
+
 static void arm(void *owner, uint64_t at_ms)
 {
 	(void)owner;
@@ -84,7 +93,7 @@ static int set_up(void **state)
 		.clients = 4,
 	};
 	struct pd_core_config config = {
-		.ops = { grant, deny, recall, work, work, arm },
+		.ops = { grant, deny, recall, work, work, arm, vacate, grant },
 		.owner = &world,
 	};
 
@@ -122,6 +131,51 @@ static uint32_t add_client(const char *name, uint32_t segments)
 	th_assert_ok(pd_core_take(world.core, slot, &take, 1));
 	assert_int_equal(world.grants, segments);
 	return slot;
+}
+
+/* Another process of the same user. */
+static uint32_t add_other(void)
+{
+	struct pd_client_record wanted = {
+		.used = true, .id = 0x5678, .pid = 78, .uid = 1000, .gid = 100
+	};
+	struct pd_client_record granted;
+	uint32_t slot = PD_NO_CLIENT;
+
+	wanted.token[0] = 2;
+	th_assert_ok(pd_core_admit(world.core, &wanted, 1, &slot, &granted));
+	return slot;
+}
+
+/* Room outside the pool, vacated at once. */
+static void take_outside(uint32_t slot, uint32_t segments)
+{
+	struct ip_take take = { .seq = 2, .count = segments, .wait_ms = 1000 };
+
+	take.flags = IP_TAKE_OUTSIDE;
+	th_assert_ok(pd_core_take(world.core, slot, &take, 1));
+	for (uint32_t i = 0; i < world.vacates; i++)
+		pd_core_vacated(world.core, world.vacated[i], PS_OK, 1);
+	assert_int_equal(world.vacates, segments);
+}
+
+/* The first segment that the owner has got. */
+static void open_of(uint32_t owner, uint32_t reader)
+{
+	const struct ip_issue issue = {
+		.seq = 3,
+		.run_count = 1,
+		.run = { { world.granted[0], 1 } },
+		.bytes = 512,
+	};
+	struct pd_grant_of ticket;
+	uint32_t segments[8];
+	uint32_t count;
+
+	th_assert_ok(pd_core_issue(world.core, owner, &issue, &ticket));
+	th_assert_ok(
+		pd_core_open(world.core, reader, &ticket, segments, &count));
+	assert_int_equal(count, 1);
 }
 
 static void look(void *owner, uint32_t slot, struct pd_client_extra *extra_out)
@@ -168,7 +222,7 @@ static json_t *load_status(void)
 	return load(pd_report_status(&report));
 }
 
-/* By a path of names and, in the array of clients, the first. */
+/* By a path of names and, in the array of clients, places. */
 static json_t *at(json_t *json, const char *path)
 {
 	char copy[128];
@@ -177,8 +231,9 @@ static json_t *at(json_t *json, const char *path)
 
 	snprintf(copy, sizeof(copy), "%s", path);
 	while (json && (name = strsep(&rest, ".")))
-		json = json_is_array(json) ? json_array_get(json, 0)
-					   : json_object_get(json, name);
+		json = json_is_array(json)
+			       ? json_array_get(json, strtoul(name, NULL, 10))
+			       : json_object_get(json, name);
 	if (!json)
 		fail_msg("no %s", path);
 	return json;
@@ -238,6 +293,42 @@ static void test_report_client_has_its_numbers(void **state)
 	json_decref(json);
 }
 
+static void test_report_room_outside_is_told(void **state)
+{
+	uint32_t slot = add_client("trainer", 2);
+	json_t *json;
+
+	(void)state;
+	take_outside(slot, 3);
+	json = load_status();
+	assert_number(json, "clients.0.leased", 2 * SEGMENT);
+	assert_number(json, "clients.0.outside", 3 * SEGMENT);
+	assert_number(json, "regions.computation.outside", 3 * SEGMENT);
+	assert_number(json, "regions.computation.other", 0);
+	json_decref(json);
+	pd_core_dead(world.core, slot, 2);
+	json = load_status();
+	assert_number(json, "clients.0.outside", 0);
+	assert_number(json, "clients.0.quarantined", 5 * SEGMENT);
+	json_decref(json);
+}
+
+static void test_report_opened_memory_is_told_of_who_opened(void **state)
+{
+	uint32_t owner = add_client("trainer", 2);
+	uint32_t reader = add_other();
+	json_t *json;
+
+	(void)state;
+	open_of(owner, reader);
+	json = load_status();
+	assert_number(json, "clients.0.opened", 0);
+	assert_number(json, "clients.1.opened", SEGMENT);
+	assert_number(json, "clients.1.leased", 0);
+	assert_number(json, "regions.computation.leased", 2 * SEGMENT);
+	json_decref(json);
+}
+
 static void test_report_dead_client_is_quarantined(void **state)
 {
 	uint32_t slot = add_client("gone", 3);
@@ -259,13 +350,15 @@ static void test_report_dead_client_is_quarantined(void **state)
 static void test_report_sums_are_the_region(void **state)
 {
 	static const char *const parts[] = {
-		"leased", "parked", "clean", "dirty", "remaking", "quarantined"
+		"leased",   "parked",      "clean",   "dirty",
+		"remaking", "quarantined", "outside",
 	};
 	uint64_t sum = 0;
 	json_t *json;
 
 	(void)state;
 	add_client("a", 2);
+	take_outside(0, 1);
 	json = load_status();
 	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
 		sum += (uint64_t)json_integer_value(json_object_get(
@@ -366,6 +459,8 @@ static void test_report_file_too_long_is_refused(void **state)
 static const struct th_test tests[] = {
 	WITH_WORLD(test_report_empty_pool_has_its_sizes),
 	WITH_WORLD(test_report_client_has_its_numbers),
+	WITH_WORLD(test_report_room_outside_is_told),
+	WITH_WORLD(test_report_opened_memory_is_told_of_who_opened),
 	WITH_WORLD(test_report_dead_client_is_quarantined),
 	WITH_WORLD(test_report_sums_are_the_region),
 	WITH_WORLD(test_report_counters_are_told),
