@@ -39,7 +39,8 @@ static enum ps_status refuse_pointer(const void *ptr)
 		       ptr);
 }
 
-/* The segment in @slot. With the pool's lock. */
+/* The segment in @slot: what is leased is inserted, nothing else is. With the
+ * pool's lock. */
 static bool find_leased(const struct ps_pool *pool, uint64_t slot,
 			uint32_t *segment_out)
 {
@@ -48,8 +49,7 @@ static bool find_leased(const struct ps_pool *pool, uint64_t slot,
 	if (slot >= pool->slots)
 		return false;
 	s = &pool->slot[slot];
-	if (!s->mapped || !s->inserted ||
-	    pool->lease->hold[s->segment] != LB_HOLD_LEASED)
+	if (!s->mapped || !s->inserted)
 		return false;
 	*segment_out = s->segment;
 	return true;

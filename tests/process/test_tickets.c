@@ -305,7 +305,7 @@ static void test_ticket_for_our_own_breaks_the_protocol(void **state)
 
 /* ---- the connection breaks ---- */
 
-static void be_cut(const struct th_part *me, enum th_cut cut)
+static void be_cut(const struct th_part *me, enum th_cut cut, uint64_t closed)
 {
 	struct ps_pool *pool = th_pretend_attach(me);
 	struct ps_ticket ticket = th_pretend_ticket(FOREIGN, 4, 0, WHOLE);
@@ -315,6 +315,7 @@ static void be_cut(const struct th_part *me, enum th_cut cut)
 	th_order(me, TH_ORDER_CUT, 1, cut);
 	at = open_ticket(pool, &ticket);
 	assert_opened(me, 4);
+	assert_requests(me, IP_CLOSE, closed);
 	th_put(pool, at, 1);
 	th_order(me, TH_ORDER_CUT, 1, cut);
 	th_assert_ok(ps_ticket_close(pool, at));
@@ -324,17 +325,17 @@ static void be_cut(const struct th_part *me, enum th_cut cut)
 
 static void be_cut_unread(const struct th_part *me)
 {
-	be_cut(me, TH_CUT_UNREAD);
+	be_cut(me, TH_CUT_UNREAD, 0);
 }
 
 static void be_cut_unsaid(const struct th_part *me)
 {
-	be_cut(me, TH_CUT_UNSAID);
+	be_cut(me, TH_CUT_UNSAID, 1);
 }
 
 static void be_cut_halfway(const struct th_part *me)
 {
-	be_cut(me, TH_CUT_HALFWAY);
+	be_cut(me, TH_CUT_HALFWAY, 0);
 }
 
 static void test_ticket_request_lost_is_sent_again(void **state)
@@ -343,7 +344,7 @@ static void test_ticket_request_lost_is_sent_again(void **state)
 	th_pretend_play(be_cut_unread);
 }
 
-static void test_ticket_answer_lost_is_asked_for_again(void **state)
+static void test_ticket_answer_lost_is_closed_and_asked_for_again(void **state)
 {
 	(void)state;
 	th_pretend_play(be_cut_unsaid);
@@ -546,7 +547,7 @@ static const struct th_test tests[] = {
 	TH_TEST(test_ticket_for_parameters_breaks_the_protocol),
 	TH_TEST(test_ticket_for_our_own_breaks_the_protocol),
 	TH_TEST(test_ticket_request_lost_is_sent_again),
-	TH_TEST(test_ticket_answer_lost_is_asked_for_again),
+	TH_TEST(test_ticket_answer_lost_is_closed_and_asked_for_again),
 	TH_TEST(test_ticket_answer_cut_is_asked_for_again),
 	TH_TEST(test_opened_memory_stays_over_a_reconnect),
 	TH_TEST(test_tickets_without_a_daemon_say_so),

@@ -344,7 +344,7 @@ static void add_opened(struct ip_message *msg, uint32_t n, int files)
 }
 
 /* A ticket of a process that only the daemon knows. */
-static void open_ticket(const struct ip_ticket *ticket)
+static void open_ticket(const struct ip_ticket *ticket, bool answers)
 {
 	int files = lies(TH_LIE_OPEN_FILES) ? memfd_create("none", MFD_CLOEXEC)
 					    : -1;
@@ -363,7 +363,8 @@ static void open_ticket(const struct ip_ticket *ticket)
 		while (done < names.count && opened->count < self.chunk)
 			add_opened(&msg, names.first + done++, files);
 		opened->flags = done < names.count ? IP_LIST_MORE : 0;
-		say(&self.asks, &msg);
+		if (answers)
+			say(&self.asks, &msg);
 	} while (done < names.count && !stops_halfway());
 	if (files >= 0)
 		close(files);
@@ -408,7 +409,7 @@ static void do_it(const struct ip_message *msg, bool answers)
 		issue(&msg->body.issue);
 		break;
 	case IP_OPEN:
-		open_ticket(&msg->body.ticket);
+		open_ticket(&msg->body.ticket, answers);
 		break;
 	case IP_CLOSE:
 		close_opened(&msg->body.list);
