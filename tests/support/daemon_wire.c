@@ -68,10 +68,40 @@ void th_wire_take(struct th_wire *wire, uint32_t count)
 	assert_int_equal(wire->held.count, count);
 }
 
+enum ps_status th_wire_try_room(struct th_wire *wire, uint32_t count)
+{
+	const struct ip_take take = {
+		.count = count,
+		.wait_ms = TH_WIRE_MS,
+		.flags = IP_TAKE_OUTSIDE,
+	};
+	int fds[IP_LIST_MAX];
+
+	return ip_client_take(&wire->client, &take, &wire->held, fds);
+}
+
+void th_wire_room(struct th_wire *wire, uint32_t count)
+{
+	th_assert_ok(th_wire_try_room(wire, count));
+	assert_int_equal(wire->held.count, count);
+}
+
+void th_wire_resume(struct th_wire *wire)
+{
+	const struct ip_welcome old = wire->welcome;
+	struct ip_attach attach = { .id = old.id };
+
+	memcpy(attach.token, old.token, sizeof(attach.token));
+	th_wire_close(wire);
+	th_wire_connect(wire);
+	th_assert_ok(th_wire_try_attach(wire, &attach));
+	th_assert_ok(ip_client_held(&wire->client, &wire->held));
+}
+
 static void give(struct th_wire *wire, bool parked)
 {
 	for (uint32_t i = 0; i < wire->held.count; i++)
-		wire->held.segment[i] &= ~IP_SEGMENT_PARKED;
+		wire->held.segment[i] &= IP_SEGMENT_NUMBER;
 	th_assert_ok(ip_client_give(&wire->client, wire->held.segment,
 				    wire->held.count, parked));
 }

@@ -37,6 +37,12 @@ void th_wire_take(struct th_wire *wire, uint32_t count);
 void th_wire_give(struct th_wire *wire);
 void th_wire_park(struct th_wire *wire);
 
+/* TAKE of room outside the pool; what came is in held. */
+enum ps_status th_wire_try_room(struct th_wire *wire, uint32_t count);
+void th_wire_room(struct th_wire *wire, uint32_t count);
+/* Connects again and resumes; held is what the journal says. */
+void th_wire_resume(struct th_wire *wire);
+
 /* Bytes of a message as they are, or those of @msg. */
 void th_wire_send_raw(int socket, const void *bytes, size_t size);
 void th_wire_send(struct th_wire *wire, const struct ip_message *msg);
