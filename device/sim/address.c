@@ -251,13 +251,14 @@ static bool is_room(uint64_t address, uint64_t bytes)
 }
 
 CUresult sim_address_map(uint64_t address, const struct sim_range *range,
-			 bool is_imported)
+			 bool is_imported, CUmemGenericAllocationHandle handle)
 {
 	struct sim_mapping mapping = {
 		.address = address,
 		.bytes = range->bytes,
 		.kind = SIM_SEGMENT,
 		.is_imported = is_imported,
+		.handle = handle,
 		.range = *range,
 	};
 	CUresult result;

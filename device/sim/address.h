@@ -29,8 +29,9 @@ struct sim_mapping {
 	enum sim_kind kind;
 	bool is_readable;
 	bool is_writable;
-	bool is_imported;       /* SIM_SEGMENT: its handle was */
-	unsigned int opened;    /* SIM_IMPORT: times it is open */
+	bool is_imported;                    /* SIM_SEGMENT: its handle was */
+	CUmemGenericAllocationHandle handle; /* SIM_SEGMENT: mapped there */
+	unsigned int opened;                 /* SIM_IMPORT: times it is open */
 	const void *owner;      /* a context or a pool; NULL of segments */
 	struct sim_range range; /* not of host memory */
 };
@@ -42,7 +43,7 @@ CUresult sim_address_free(uint64_t address, uint64_t bytes);
 
 /* Maps the whole of the range inside a reservation, without access. */
 CUresult sim_address_map(uint64_t address, const struct sim_range *range,
-			 bool is_imported);
+			 bool is_imported, CUmemGenericAllocationHandle handle);
 CUresult sim_address_protect(uint64_t address, uint64_t bytes,
 			     CUmemAccess_flags flags);
 CUresult sim_address_unmap(uint64_t address, uint64_t bytes);

@@ -16,7 +16,8 @@
 
 struct handle {
 	struct handle *next;
-	CUmemGenericAllocationHandle number; /* never used again */
+	CUmemGenericAllocationHandle number; /* never another's */
+	unsigned int count;                  /* releases that it takes */
 	struct sim_range range;
 	bool is_imported;
 	void *keeper;
@@ -26,9 +27,9 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct handle *handles; /* guarded by lock, as is what follows */
 static CUmemGenericAllocationHandle last_number;
 
-/* Closes @hold. */
+/* Closes @hold. *number: 0 for a new one, which it receives. */
 static CUresult add_handle(const struct sim_range *range, bool is_imported,
-			   int hold, CUmemGenericAllocationHandle *number_out)
+			   int hold, CUmemGenericAllocationHandle *number)
 {
 	struct handle *handle = malloc(sizeof(*handle));
 	void *keeper = mmap(NULL, KEEPER_BYTES, PROT_NONE, MAP_SHARED, hold,
@@ -44,12 +45,14 @@ static CUresult add_handle(const struct sim_range *range, bool is_imported,
 	handle->range = *range;
 	handle->is_imported = is_imported;
 	handle->keeper = keeper;
+	handle->count = 1;
 	pthread_mutex_lock(&lock);
-	handle->number = ++last_number;
+	if (*number == 0)
+		*number = ++last_number;
+	handle->number = *number;
 	handle->next = handles;
 	handles = handle;
 	pthread_mutex_unlock(&lock);
-	*number_out = handle->number;
 	return CUDA_SUCCESS;
 }
 
@@ -68,19 +71,39 @@ static bool find_handle(CUmemGenericAllocationHandle number,
 	return handle != NULL;
 }
 
-static struct handle *take_handle(CUmemGenericAllocationHandle number)
+static bool count_handle(CUmemGenericAllocationHandle number)
 {
-	struct handle **link = &handles;
 	struct handle *handle;
 
 	pthread_mutex_lock(&lock);
+	for (handle = handles; handle; handle = handle->next)
+		if (handle->number == number)
+			break;
+	if (handle)
+		handle->count++;
+	pthread_mutex_unlock(&lock);
+	return handle != NULL;
+}
+
+/* False: there is none. *last_out: it when this was the last release, which
+ * is the caller's then; else NULL. */
+static bool drop_handle(CUmemGenericAllocationHandle number,
+			struct handle **last_out)
+{
+	struct handle **link = &handles;
+	bool is_there;
+
+	*last_out = NULL;
+	pthread_mutex_lock(&lock);
 	while (*link && (*link)->number != number)
 		link = &(*link)->next;
-	handle = *link;
-	if (handle)
-		*link = handle->next;
+	is_there = *link != NULL;
+	if (is_there && --(*link)->count == 0) {
+		*last_out = *link;
+		*link = (*link)->next;
+	}
 	pthread_mutex_unlock(&lock);
-	return handle;
+	return is_there;
 }
 
 static bool is_device_memory(const CUmemAllocationProp *prop)
@@ -110,6 +133,7 @@ CUresult cuMemGetAllocationGranularity(size_t *bytes,
 CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes,
 		     const CUmemAllocationProp *prop, unsigned long long flags)
 {
+	CUmemGenericAllocationHandle made = 0;
 	struct sim_range range;
 	CUresult result;
 	int hold;
@@ -119,9 +143,11 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes,
 	    !is_aligned(bytes))
 		return CUDA_ERROR_INVALID_VALUE;
 	result = sim_vram_create(bytes, &range, &hold);
-	if (result != CUDA_SUCCESS)
-		return result;
-	return add_handle(&range, false, hold, handle);
+	if (result == CUDA_SUCCESS)
+		result = add_handle(&range, false, hold, &made);
+	if (result == CUDA_SUCCESS)
+		*handle = made;
+	return result;
 }
 
 CUresult cuMemRelease(CUmemGenericAllocationHandle number)
@@ -129,16 +155,17 @@ CUresult cuMemRelease(CUmemGenericAllocationHandle number)
 	struct handle *handle;
 
 	ENTER(cuMemRelease);
-	handle = take_handle(number);
-	if (!handle)
+	if (!drop_handle(number, &handle))
 		return CUDA_ERROR_INVALID_VALUE;
+	if (!handle)
+		return CUDA_SUCCESS;
 	munmap(handle->keeper, KEEPER_BYTES);
 	sim_vram_reap(&handle->range);
 	free(handle);
 	return CUDA_SUCCESS;
 }
 
-/* Of a mapping; what cannot be exported there cannot be here either. */
+/* The one that was mapped, also when it has been released since. */
 CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle *handle,
 				     void *address)
 {
@@ -150,10 +177,16 @@ CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle *handle,
 	if (!handle || !sim_address_find((uint64_t)address, &mapping) ||
 	    mapping.kind != SIM_SEGMENT)
 		return CUDA_ERROR_INVALID_VALUE;
-	result = sim_vram_hold(&mapping.range, &hold);
-	if (result != CUDA_SUCCESS)
-		return result;
-	return add_handle(&mapping.range, mapping.is_imported, hold, handle);
+	if (!count_handle(mapping.handle)) {
+		result = sim_vram_hold(&mapping.range, &hold);
+		if (result == CUDA_SUCCESS)
+			result = add_handle(&mapping.range, mapping.is_imported,
+					    hold, &mapping.handle);
+		if (result != CUDA_SUCCESS)
+			return result;
+	}
+	*handle = mapping.handle;
+	return CUDA_SUCCESS;
 }
 
 CUresult cuMemExportToShareableHandle(void *shareable,
@@ -175,6 +208,7 @@ CUresult cuMemImportFromShareableHandle(CUmemGenericAllocationHandle *handle,
 					void *shareable,
 					CUmemAllocationHandleType type)
 {
+	CUmemGenericAllocationHandle made = 0;
 	struct sim_range range;
 	CUresult result;
 	int hold;
@@ -184,9 +218,11 @@ CUresult cuMemImportFromShareableHandle(CUmemGenericAllocationHandle *handle,
 	    !sim_vram_identify((int)(intptr_t)shareable, &range))
 		return CUDA_ERROR_INVALID_VALUE;
 	result = sim_vram_hold(&range, &hold);
-	if (result != CUDA_SUCCESS)
-		return result;
-	return add_handle(&range, true, hold, handle);
+	if (result == CUDA_SUCCESS)
+		result = add_handle(&range, true, hold, &made);
+	if (result == CUDA_SUCCESS)
+		*handle = made;
+	return result;
 }
 
 CUresult cuMemAddressReserve(CUdeviceptr *address, size_t bytes,
@@ -223,7 +259,8 @@ CUresult cuMemMap(CUdeviceptr address, size_t bytes, size_t offset,
 		return CUDA_ERROR_INVALID_VALUE;
 	if (offset != 0 || bytes != handle.range.bytes)
 		return CUDA_ERROR_NOT_SUPPORTED;
-	return sim_address_map(address, &handle.range, handle.is_imported);
+	return sim_address_map(address, &handle.range, handle.is_imported,
+			       number);
 }
 
 /* Returns at once, whatever runs. */

@@ -475,6 +475,33 @@ static void test_retained_handle_of_an_import_cannot_be_exported(void **state)
 	th_gpu_exit();
 }
 
+/* Also when whoever mapped it has released it. */
+static void test_retained_handle_is_the_one_that_was_mapped(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	CUmemGenericAllocationHandle mapped, retained;
+	CUdeviceptr address;
+
+	(void)state;
+	if (!gpu)
+		return;
+	mapped = th_gpu_create(gpu);
+	address = th_gpu_map(gpu, mapped, &gpu->writable);
+	for (int i = 0; i < 2; i++) {
+		th_cu(gpu->driver->cuMemRetainAllocationHandle(
+			&retained, (void *)address));
+		assert_int_equal(retained, mapped);
+		th_cu(gpu->driver->cuMemRelease(mapped));
+	}
+	th_cu(gpu->driver->cuMemRelease(retained));
+	th_cu(gpu->driver->cuMemRetainAllocationHandle(&retained,
+						       (void *)address));
+	assert_int_equal(retained, mapped);
+	th_gpu_put(gpu, address, 3);
+	assert_int_equal(th_gpu_get(gpu, address), 3);
+	th_gpu_exit();
+}
+
 static void test_retaining_what_is_no_mapping_is_refused(void **state)
 {
 	const struct th_gpu *gpu = th_gpu_child();
@@ -515,6 +542,7 @@ static const struct th_test tests[] = {
 	TH_TEST(test_attributes_of_a_stranger_are_zeros),
 	TH_TEST(test_retained_handle_is_released_by_itself),
 	TH_TEST(test_retained_handle_of_an_import_cannot_be_exported),
+	TH_TEST(test_retained_handle_is_the_one_that_was_mapped),
 	TH_TEST(test_retaining_what_is_no_mapping_is_refused),
 };
 
