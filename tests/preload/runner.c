@@ -42,24 +42,29 @@ const char *th_preload_library(void)
 	return value;
 }
 
-/* dlopen("libcuda.so.1") finds the simulated one. */
-static void lead_to_driver(void)
+/* Where dlopen() looks: beside the program, and for "libcuda.so.1" where the
+ * simulated one is. */
+static void lead_to_libraries(const char *program)
 {
 	const char *library = getenv("POOLSWITCH_SIM_LIBRARY");
 	const char *driver = getenv("POOLSWITCH_DRIVER");
-	char path[PATH_MAX];
+	char beside[PATH_MAX], simulated[PATH_MAX] = "";
+	char path[2 * PATH_MAX];
 
-	if (!library || !driver || strcmp(driver, "sim") != 0)
-		return;
-	snprintf(path, sizeof(path), "%s", library);
-	setenv("LD_LIBRARY_PATH", dirname(path), 1);
+	snprintf(beside, sizeof(beside), "%s", program);
+	if (library && driver && strcmp(driver, "sim") == 0)
+		snprintf(simulated, sizeof(simulated), "%s", library);
+	snprintf(path, sizeof(path), "%s%s%s", dirname(beside),
+		 *simulated ? ":" : "", *simulated ? dirname(simulated) : "");
+	setenv("LD_LIBRARY_PATH", path, 1);
 }
 
-static void set_environment(const struct th_preload_plan *plan)
+static void set_environment(const char *program,
+			    const struct th_preload_plan *plan)
 {
 	const char *const *entry = plan ? plan->env : NULL;
 
-	lead_to_driver();
+	lead_to_libraries(program);
 	if (!plan || !plan->without)
 		setenv("LD_PRELOAD", th_preload_library(), 1);
 	for (; entry && *entry; entry++) {
@@ -89,7 +94,7 @@ static void become(const struct th_preload *run, const char *program,
 
 	snprintf(number, sizeof(number), "%d", link);
 	fcntl(link, F_SETFD, 0);
-	set_environment(plan);
+	set_environment(program, plan);
 	redirect(run->output, STDOUT_FILENO);
 	redirect(run->errors, STDERR_FILENO);
 	execv(program, (char *const *)(uintptr_t)argv);
