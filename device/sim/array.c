@@ -2,6 +2,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /* Arrays, whose memory is the GPU's but has no address to the program. */
+#include "device/sim/context.h"
 #include "device/sim/entry.h"
 #include "device/sim/memory.h"
 #include "device/sim/work.h"

@@ -17,20 +17,22 @@ bool sim_queue_is_barred(const struct sim_queue *queue)
 	if (queue->ordering != SIM_LEGACY)
 		return false;
 	for (other = sim_queues; other; other = other->next)
-		if (other->ordering == SIM_BLOCKING &&
+		if (other->context == queue->context &&
+		    other->ordering == SIM_BLOCKING &&
 		    sim_queue_is_capturing(other))
 			return true;
 	return false;
 }
 
-bool sim_is_capturing_any(void)
+bool sim_is_capturing_any(CUcontext context)
 {
 	struct sim_queue *queue;
 	bool is_any = false;
 
 	pthread_mutex_lock(&sim_work_lock);
 	for (queue = sim_queues; queue && !is_any; queue = queue->next)
-		is_any = sim_queue_is_capturing(queue);
+		is_any = queue->context == context &&
+			 sim_queue_is_capturing(queue);
 	pthread_mutex_unlock(&sim_work_lock);
 	return is_any;
 }

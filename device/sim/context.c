@@ -1,283 +1,274 @@
 /* SPDX-FileCopyrightText: 2026 The poolswitch authors */
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Starting up, the one GPU, and its one context. */
+#include "device/sim/context.h"
+
 #include "device/sim/address.h"
 #include "device/sim/entry.h"
-#include "device/sim/work.h"
+#include "device/sim/queue.h"
 
 #include <pthread.h>
-#include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
-/* What the GPU says of itself, unless the environment says otherwise. */
-#define VERSION 12050
-#define CAPABILITY 70
-#define NAME "Simulated GPU"
 #define STACK_MAX 64
 
-struct CUctx_st {
-	atomic_uint holds; /* retained so often; 0: dead */
-	int claim;         /* holds the context's own memory; -1: none */
-	struct sim_range claimed;
-};
-
-static atomic_bool is_initialized;
+/* Around the beginning and the end of contexts; taken first. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct CUctx_st primary = { .claim = -1 };
+static CUcontext primaries[SIM_DEVICES_MAX]; /* guarded by lock */
+struct CUctx_st *sim_contexts;
 
 /* Each thread's current contexts, the top one last. */
 static _Thread_local CUcontext stack[STACK_MAX];
 static _Thread_local unsigned int depth;
-
-/* CUDA does not survive a fork. */
-static void on_fork(void)
-{
-	atomic_store(&is_initialized, false);
-}
-
-static bool was_forked(void)
-{
-	static atomic_int owner;
-	int self = getpid();
-	int none = 0;
-
-	if (atomic_compare_exchange_strong(&owner, &none, self))
-		return false;
-	return none != self;
-}
-
-bool sim_is_initialized(void)
-{
-	return atomic_load_explicit(&is_initialized, memory_order_relaxed);
-}
 
 CUcontext sim_current(void)
 {
 	return depth ? stack[depth - 1] : NULL;
 }
 
-bool sim_is_current(void)
+CUresult sim_current_state(void)
 {
 	CUcontext context = sim_current();
 
-	return context && atomic_load(&context->holds) > 0;
+	if (!context)
+		return CUDA_ERROR_INVALID_CONTEXT;
+	return atomic_load(&context->is_alive)
+		       ? sim_work_error()
+		       : CUDA_ERROR_CONTEXT_IS_DESTROYED;
 }
 
-static CUresult start_locked(void)
+static bool is_context(CUcontext context)
 {
-	CUresult result;
+	const struct CUctx_st *each;
 
-	if (was_forked())
-		return CUDA_ERROR_NOT_INITIALIZED;
-	if (sim_is_initialized())
-		return CUDA_SUCCESS;
-	result = sim_vram_start();
-	if (result != CUDA_SUCCESS)
-		return result;
-	pthread_atfork(NULL, NULL, on_fork);
-	atomic_store(&is_initialized, true);
-	return CUDA_SUCCESS;
+	pthread_mutex_lock(&sim_work_lock);
+	each = sim_contexts;
+	while (each && each != context)
+		each = each->next;
+	pthread_mutex_unlock(&sim_work_lock);
+	return each != NULL;
 }
 
-CUresult cuInit(unsigned int flags)
+static CUcontext new_context(CUdevice device, bool is_primary)
 {
-	CUresult result;
+	CUcontext context = calloc(1, sizeof(*context));
 
-	ENTER_IF(cuInit, SIM_ALWAYS);
-	if (flags)
-		return CUDA_ERROR_INVALID_VALUE;
-	pthread_mutex_lock(&lock);
-	result = start_locked();
-	pthread_mutex_unlock(&lock);
-	return result;
+	if (!context)
+		return NULL;
+	context->device = device;
+	context->is_primary = is_primary;
+	pthread_mutex_lock(&sim_work_lock);
+	context->next = sim_contexts;
+	sim_contexts = context;
+	pthread_mutex_unlock(&sim_work_lock);
+	return context;
 }
 
-CUresult cuDriverGetVersion(int *version)
-{
-	ENTER_IF(cuDriverGetVersion, SIM_ALWAYS);
-	if (!version)
-		return CUDA_ERROR_INVALID_VALUE;
-	*version = (int)sim_setting("POOLSWITCH_SIM_VERSION", VERSION);
-	return CUDA_SUCCESS;
-}
-
-CUresult cuDeviceGetCount(int *count)
-{
-	ENTER(cuDeviceGetCount);
-	if (!count)
-		return CUDA_ERROR_INVALID_VALUE;
-	*count = (int)sim_setting("POOLSWITCH_SIM_COUNT", 1);
-	return CUDA_SUCCESS;
-}
-
-CUresult cuDeviceGet(CUdevice *device, int ordinal)
-{
-	ENTER(cuDeviceGet);
-	if (!device)
-		return CUDA_ERROR_INVALID_VALUE;
-	if (ordinal != 0)
-		return CUDA_ERROR_INVALID_DEVICE;
-	*device = 0;
-	return CUDA_SUCCESS;
-}
-
-CUresult cuDeviceGetName(char *name, int length, CUdevice device)
-{
-	const char *given = getenv("POOLSWITCH_SIM_NAME");
-
-	ENTER(cuDeviceGetName);
-	if (!name || length <= 0)
-		return CUDA_ERROR_INVALID_VALUE;
-	if (device != 0)
-		return CUDA_ERROR_INVALID_DEVICE;
-	snprintf(name, (size_t)length, "%s", given ? given : NAME);
-	return CUDA_SUCCESS;
-}
-
-CUresult cuDeviceGetUuid_v2(CUuuid *uuid, CUdevice device)
-{
-	uint64_t parts[2];
-
-	ENTER(cuDeviceGetUuid_v2);
-	if (!uuid)
-		return CUDA_ERROR_INVALID_VALUE;
-	if (device != 0)
-		return CUDA_ERROR_INVALID_DEVICE;
-	sim_vram_identity(&parts[0], &parts[1]);
-	memcpy(uuid->bytes, parts, sizeof(uuid->bytes));
-	return CUDA_SUCCESS;
-}
-
-CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice device)
-{
-	ENTER(cuDeviceTotalMem_v2);
-	if (!bytes)
-		return CUDA_ERROR_INVALID_VALUE;
-	if (device != 0)
-		return CUDA_ERROR_INVALID_DEVICE;
-	*bytes = sim_vram_total();
-	return CUDA_SUCCESS;
-}
-
-static int compute_mode(void)
-{
-	return (int)sim_setting("POOLSWITCH_SIM_COMPUTE_MODE",
-				CU_COMPUTEMODE_DEFAULT);
-}
-
-CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute,
-			      CUdevice device)
-{
-	ENTER(cuDeviceGetAttribute);
-	if (!value)
-		return CUDA_ERROR_INVALID_VALUE;
-	if (device != 0)
-		return CUDA_ERROR_INVALID_DEVICE;
-	switch (attribute) {
-	case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR:
-		*value = (int)sim_setting("POOLSWITCH_SIM_CAPABILITY",
-					  CAPABILITY) /
-			 10;
-		break;
-	case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR:
-		*value = (int)sim_setting("POOLSWITCH_SIM_CAPABILITY",
-					  CAPABILITY) %
-			 10;
-		break;
-	case CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED:
-		*value = (int)sim_setting("POOLSWITCH_SIM_VMM", 1);
-		break;
-	case CU_DEVICE_ATTRIBUTE_COMPUTE_MODE:
-		*value = compute_mode();
-		break;
-	case CU_DEVICE_ATTRIBUTE_MPS_ENABLED:
-		*value = (int)sim_setting("POOLSWITCH_SIM_MPS", 0);
-		break;
-	case CU_DEVICE_ATTRIBUTE_CAN_USE_STREAM_WAIT_VALUE_NOR:
-	case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT:
-	case CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED:
-	case CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED:
-		*value = 1;
-		break;
-	default:
-		return CUDA_ERROR_INVALID_VALUE;
-	}
-	return CUDA_SUCCESS;
-}
-
-/* ---- the context ---- */
-
-/* What a context takes of the GPU's memory. */
-static CUresult claim_memory(void)
+/* What a context takes of the GPU's memory. pre: the lock is held. */
+static CUresult claim_memory(CUcontext context)
 {
 	uint64_t bytes = sim_setting("POOLSWITCH_SIM_CONTEXT", 0);
+	CUresult result;
 
 	if (bytes == 0)
 		return CUDA_SUCCESS;
 	bytes = (bytes + SIM_GRANULARITY - 1) / SIM_GRANULARITY *
 		SIM_GRANULARITY;
-	return sim_vram_create(bytes, &primary.claimed, &primary.claim);
+	result = sim_vram_create(bytes, &context->claimed, &context->claim);
+	context->has_claim = result == CUDA_SUCCESS;
+	return result;
 }
 
-static void end_context(void)
+/* pre: the lock is held. */
+static CUresult start(CUcontext context)
 {
-	sim_work_end();
-	sim_address_remove_all(&primary);
-	if (primary.claim >= 0) {
-		close(primary.claim);
-		primary.claim = -1;
-		sim_vram_reap(&primary.claimed);
-	}
+	CUresult result = claim_memory(context);
+
+	if (result == CUDA_SUCCESS)
+		atomic_store(&context->is_alive, true);
+	return result;
+}
+
+/* Its work, its streams and its memory. pre: the lock is held. */
+static void end(CUcontext context)
+{
+	atomic_store(&context->is_alive, false);
+	sim_work_end(context);
+	sim_address_remove_all(context);
+	context->peers = 0;
+	if (!context->has_claim)
+		return;
+	close(context->claim);
+	context->has_claim = false;
+	sim_vram_reap(&context->claimed);
+}
+
+/* ---- primary ones ---- */
+
+/* pre: the lock is held. */
+static CUresult retain(CUdevice device)
+{
+	CUcontext context = primaries[device];
+	CUresult result = CUDA_SUCCESS;
+
+	if (!context)
+		context = new_context(device, true);
+	if (!context)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	primaries[device] = context;
+	if (!atomic_load(&context->is_alive))
+		result = start(context);
+	if (result == CUDA_SUCCESS)
+		context->holds++;
+	return result;
 }
 
 CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
 {
-	CUresult result = CUDA_SUCCESS;
+	CUresult result;
 
 	ENTER(cuDevicePrimaryCtxRetain);
 	if (!context)
 		return CUDA_ERROR_INVALID_VALUE;
-	if (device != 0)
+	if (!sim_is_device(device))
 		return CUDA_ERROR_INVALID_DEVICE;
-	if (compute_mode() == CU_COMPUTEMODE_PROHIBITED)
+	if (sim_compute_mode() == CU_COMPUTEMODE_PROHIBITED)
 		return CUDA_ERROR_DEVICE_UNAVAILABLE;
 	pthread_mutex_lock(&lock);
-	if (atomic_load(&primary.holds) == 0)
-		result = claim_memory();
+	result = retain(device);
 	if (result == CUDA_SUCCESS)
-		atomic_fetch_add(&primary.holds, 1);
+		*context = primaries[device];
 	pthread_mutex_unlock(&lock);
-	if (result == CUDA_SUCCESS)
-		*context = &primary;
 	return result;
 }
 
 CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device)
 {
 	CUresult result = CUDA_SUCCESS;
+	CUcontext context;
 
 	ENTER(cuDevicePrimaryCtxRelease_v2);
-	if (device != 0)
+	if (!sim_is_device(device))
 		return CUDA_ERROR_INVALID_DEVICE;
 	pthread_mutex_lock(&lock);
-	if (atomic_load(&primary.holds) == 0)
+	context = primaries[device];
+	if (!context || context->holds == 0)
 		result = CUDA_ERROR_INVALID_CONTEXT;
-	else if (atomic_fetch_sub(&primary.holds, 1) == 1)
-		end_context();
+	else if (--context->holds == 0 && atomic_load(&context->is_alive))
+		end(context);
 	pthread_mutex_unlock(&lock);
 	return result;
 }
 
+/* It stays retained, but has ended until it is retained once more. */
+CUresult cuDevicePrimaryCtxReset_v2(CUdevice device)
+{
+	ENTER(cuDevicePrimaryCtxReset_v2);
+	if (!sim_is_device(device))
+		return CUDA_ERROR_INVALID_DEVICE;
+	pthread_mutex_lock(&lock);
+	if (primaries[device] && atomic_load(&primaries[device]->is_alive))
+		end(primaries[device]);
+	pthread_mutex_unlock(&lock);
+	return CUDA_SUCCESS;
+}
+
+CUresult cuDevicePrimaryCtxGetState(CUdevice device, unsigned int *flags,
+				    int *active)
+{
+	ENTER(cuDevicePrimaryCtxGetState);
+	if (!flags || !active)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (!sim_is_device(device))
+		return CUDA_ERROR_INVALID_DEVICE;
+	pthread_mutex_lock(&lock);
+	*flags = 0;
+	*active =
+		primaries[device] && atomic_load(&primaries[device]->is_alive);
+	pthread_mutex_unlock(&lock);
+	return CUDA_SUCCESS;
+}
+
+/* ---- others ---- */
+
+static CUresult create(CUcontext *context_out, CUdevice device)
+{
+	CUcontext context;
+	CUresult result;
+
+	if (!context_out)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (!sim_is_device(device))
+		return CUDA_ERROR_INVALID_DEVICE;
+	if (sim_compute_mode() == CU_COMPUTEMODE_PROHIBITED)
+		return CUDA_ERROR_DEVICE_UNAVAILABLE;
+	context = depth < STACK_MAX ? new_context(device, false) : NULL;
+	if (!context)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	pthread_mutex_lock(&lock);
+	result = start(context);
+	pthread_mutex_unlock(&lock);
+	if (result != CUDA_SUCCESS)
+		return result;
+	stack[depth++] = context;
+	*context_out = context;
+	return CUDA_SUCCESS;
+}
+
+CUresult cuCtxCreate_v2(CUcontext *context, unsigned int flags, CUdevice device)
+{
+	ENTER(cuCtxCreate_v2);
+	(void)flags;
+	return create(context, device);
+}
+
+CUresult cuCtxCreate_v3(CUcontext *context, CUexecAffinityParam *affinity,
+			int count, unsigned int flags, CUdevice device)
+{
+	ENTER(cuCtxCreate_v3);
+	(void)flags;
+	if (count > 0 && !affinity)
+		return CUDA_ERROR_INVALID_VALUE;
+	return create(context, device);
+}
+
+CUresult cuCtxCreate_v4(CUcontext *context, CUctxCreateParams *params,
+			unsigned int flags, CUdevice device)
+{
+	ENTER(cuCtxCreate_v4);
+	(void)params;
+	(void)flags;
+	return create(context, device);
+}
+
+/* It leaves this thread's stack; other threads' keep it. */
+CUresult cuCtxDestroy_v2(CUcontext context)
+{
+	CUresult result = CUDA_ERROR_INVALID_CONTEXT;
+
+	ENTER(cuCtxDestroy_v2);
+	if (!is_context(context) || context->is_primary)
+		return CUDA_ERROR_INVALID_CONTEXT;
+	pthread_mutex_lock(&lock);
+	if (atomic_load(&context->is_alive)) {
+		end(context);
+		result = CUDA_SUCCESS;
+	}
+	pthread_mutex_unlock(&lock);
+	if (result == CUDA_SUCCESS && sim_current() == context)
+		depth--;
+	return result;
+}
+
+/* ---- which is current ---- */
+
 CUresult cuCtxPushCurrent_v2(CUcontext context)
 {
 	ENTER(cuCtxPushCurrent_v2);
-	if (context != &primary || depth == STACK_MAX)
+	if (!is_context(context) || depth == STACK_MAX)
 		return CUDA_ERROR_INVALID_CONTEXT;
-	if (atomic_load(&primary.holds) == 0)
+	if (!atomic_load(&context->is_alive))
 		return CUDA_ERROR_CONTEXT_IS_DESTROYED;
 	stack[depth++] = context;
 	return CUDA_SUCCESS;
@@ -306,7 +297,7 @@ CUresult cuCtxGetCurrent(CUcontext *context)
 CUresult cuCtxSetCurrent(CUcontext context)
 {
 	ENTER(cuCtxSetCurrent);
-	if (context && context != &primary)
+	if (context && !is_context(context))
 		return CUDA_ERROR_INVALID_CONTEXT;
 	if (depth)
 		depth--;
@@ -315,10 +306,43 @@ CUresult cuCtxSetCurrent(CUcontext context)
 	return CUDA_SUCCESS;
 }
 
+CUresult cuCtxGetDevice(CUdevice *device)
+{
+	ENTER(cuCtxGetDevice);
+	if (!device)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (!sim_current())
+		return CUDA_ERROR_INVALID_CONTEXT;
+	*device = sim_current()->device;
+	return CUDA_SUCCESS;
+}
+
 CUresult cuCtxSynchronize(void)
 {
 	ENTER_CONTEXT(cuCtxSynchronize);
-	if (sim_is_capturing_any())
+	if (sim_is_capturing_any(sim_current()))
 		return sim_capture_refuse();
 	return sim_wait_for_all();
+}
+
+CUresult cuCtxEnablePeerAccess(CUcontext peer, unsigned int flags)
+{
+	CUcontext context = sim_current();
+	CUresult result = CUDA_SUCCESS;
+	unsigned int bit;
+
+	ENTER_CONTEXT(cuCtxEnablePeerAccess);
+	if (flags)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (!is_context(peer))
+		return CUDA_ERROR_INVALID_CONTEXT;
+	if (peer->device == context->device)
+		return CUDA_ERROR_INVALID_DEVICE;
+	bit = 1u << peer->device;
+	pthread_mutex_lock(&lock);
+	if (context->peers & bit)
+		result = CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED;
+	context->peers |= bit;
+	pthread_mutex_unlock(&lock);
+	return result;
 }

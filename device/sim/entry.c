@@ -144,9 +144,8 @@ CUresult sim_enter(enum sim_symbol symbol, enum sim_condition condition)
 		return CUDA_ERROR_NOT_INITIALIZED;
 	if (sim_vram_is_lost())
 		return CUDA_ERROR_ECC_UNCORRECTABLE;
-	if (condition == SIM_INITIALIZED)
-		return CUDA_SUCCESS;
-	return sim_is_current() ? sim_work_error() : CUDA_ERROR_INVALID_CONTEXT;
+	return condition == SIM_INITIALIZED ? CUDA_SUCCESS
+					    : sim_current_state();
 }
 
 SIM_EXPORT void simFailNth(const char *symbol, unsigned int nth, int code)
@@ -182,7 +181,7 @@ SIM_EXPORT void simReset(void)
 	for (i = 0; i < SIM_SYMBOLS; i++)
 		atomic_store(&calls[i], 0);
 	sim_vram_set_lost(false);
-	sim_work_clear_error();
+	sim_work_clear_errors();
 }
 
 static void close_sockets(void)

@@ -42,10 +42,9 @@ CUresult sim_enter(enum sim_symbol symbol, enum sim_condition condition);
 #define ENTER(name) ENTER_IF(name, SIM_INITIALIZED)
 #define ENTER_CONTEXT(name) ENTER_IF(name, SIM_IN_CONTEXT)
 
-/* From context.c. */
 bool sim_is_initialized(void); /* and not in a forked child */
-bool sim_is_current(void);     /* a live context is current */
-CUcontext sim_current(void);   /* whatever is current; may be NULL */
+/* Why calls that need a context fail, if they do. */
+CUresult sim_current_state(void);
 
 /* A number with an optional K, M, G or T; @otherwise when it is not set. */
 uint64_t sim_setting(const char *name, uint64_t otherwise);

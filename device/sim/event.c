@@ -2,6 +2,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /* Events: points of one or several streams. */
+#include "device/sim/context.h"
 #include "device/sim/entry.h"
 #include "device/sim/work.h"
 
@@ -10,7 +11,8 @@
 #include <time.h>
 
 struct CUevent_st {
-	unsigned int flags; /* immutable */
+	unsigned int flags; /* immutable, as is the context */
+	CUcontext context;
 
 	/* Guarded by lock. */
 	unsigned int holds; /* the handle's, and of each stamp under way */
@@ -72,6 +74,7 @@ CUresult cuEventCreate(CUevent *event_out, unsigned int flags)
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	event->flags = flags;
 	event->holds = 1;
+	event->context = sim_current();
 	*event_out = event;
 	return CUDA_SUCCESS;
 }
@@ -128,7 +131,9 @@ CUresult cuEventRecord(CUevent event, CUstream stream)
 	ENTER_CONTEXT(cuEventRecord);
 	if (!event)
 		return CUDA_ERROR_INVALID_HANDLE;
-	result = sim_capture_status(stream, &capture);
+	result = sim_check_stream(stream, event->context);
+	if (result == CUDA_SUCCESS)
+		result = sim_capture_status(stream, &capture);
 	if (result != CUDA_SUCCESS)
 		return result;
 	if (capture != CU_STREAM_CAPTURE_STATUS_NONE) {
@@ -150,11 +155,11 @@ CUresult cuCtxRecordEvent(CUcontext context, CUevent event)
 	size_t count;
 
 	ENTER_CONTEXT(cuCtxRecordEvent);
-	if (!context || !event)
+	if (!context || !event || event->context != context)
 		return CUDA_ERROR_INVALID_HANDLE;
-	if (sim_is_capturing_any())
+	if (sim_is_capturing_any(context))
 		return sim_capture_refuse();
-	result = sim_points_of_all(&points, &count);
+	result = sim_points_of_all(context, &points, &count);
 	if (result == CUDA_SUCCESS)
 		set_points(event, points, count, false);
 	return result;

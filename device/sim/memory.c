@@ -4,6 +4,7 @@
 /* Plain allocations, their sharing by legacy IPC, and pinned host memory. */
 #include "device/sim/memory.h"
 
+#include "device/sim/context.h"
 #include "device/sim/entry.h"
 #include "device/sim/work.h"
 

@@ -23,6 +23,8 @@ struct sim_queue {
 	pthread_cond_t wake;    /* has work */
 
 	/* Guarded by sim_work_lock. */
+	CUcontext context;
+	CUstream stream; /* whose it is; NULL: none that a program has */
 	enum sim_ordering ordering;
 	bool is_retired; /* its stream is destroyed; used again when idle */
 	CUstreamCaptureStatus capture;

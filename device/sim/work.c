@@ -3,6 +3,7 @@
 
 #include "device/sim/queue.h"
 
+#include "device/sim/context.h"
 #include "device/sim/entry.h"
 #include "device/sim/graph.h"
 #include "device/sim/vram.h"
@@ -27,14 +28,19 @@ static pthread_cond_t progress = PTHREAD_COND_INITIALIZER;
 
 /* Guarded by sim_work_lock. */
 struct sim_queue *sim_queues;
-static struct sim_queue *legacy;
 static struct CUstream_st *spare_streams;
-static CUresult work_error;
 
-static atomic_bool is_ending;
-static pthread_key_t thread_queue_key;
+static pthread_key_t own_queues_key;
 static pthread_once_t key_once = PTHREAD_ONCE_INIT;
-static _Thread_local struct sim_queue *thread_queue;
+static _Thread_local const struct sim_queue *running; /* by this thread */
+
+/* A thread's own stream in each context that it used one in. */
+struct own_queue {
+	struct own_queue *next;
+	struct sim_queue *queue;
+};
+
+static _Thread_local struct own_queue *own_queues;
 
 void *sim_op_new(size_t bytes, CUresult (*run)(struct sim_op *op))
 {
@@ -88,16 +94,17 @@ static void *run_queue(void *arg)
 	struct sim_op *op;
 	CUresult result;
 
+	running = queue;
 	pthread_mutex_lock(&sim_work_lock);
 	for (;;) {
 		op = next_op(queue);
-		result = work_error;
+		result = queue->context->error;
 		pthread_mutex_unlock(&sim_work_lock);
 		if (result == CUDA_SUCCESS && !sim_work_is_ending())
 			result = op->run(op);
 		pthread_mutex_lock(&sim_work_lock);
-		if (work_error == CUDA_SUCCESS)
-			work_error = result;
+		if (queue->context->error == CUDA_SUCCESS)
+			queue->context->error = result;
 		queue->completed = op->number;
 		pthread_cond_broadcast(&progress);
 		free_op(op);
@@ -138,7 +145,8 @@ static struct sim_queue *find_idle_queue(void)
 }
 
 /* pre: the lock is held. NULL without memory or threads. */
-static struct sim_queue *new_queue(enum sim_ordering ordering)
+static struct sim_queue *new_queue(CUcontext context,
+				   enum sim_ordering ordering)
 {
 	struct sim_queue *queue = find_idle_queue();
 
@@ -148,6 +156,7 @@ static struct sim_queue *new_queue(enum sim_ordering ordering)
 			return NULL;
 		pthread_cond_init(&queue->wake, NULL);
 		queue->last = &queue->first;
+		queue->context = context;
 		if (!start_thread(queue)) {
 			free(queue);
 			return NULL;
@@ -156,44 +165,88 @@ static struct sim_queue *new_queue(enum sim_ordering ordering)
 		sim_queues = queue;
 	}
 	queue->is_retired = false;
+	queue->context = context;
+	queue->stream = NULL;
 	queue->ordering = ordering;
 	queue->capture = CU_STREAM_CAPTURE_STATUS_NONE;
 	return queue;
 }
 
-static void retire_thread_queue(void *queue)
+static void retire_own_queues(void *list)
 {
+	struct own_queue *own = list;
+	struct own_queue *next;
+
 	pthread_mutex_lock(&sim_work_lock);
-	((struct sim_queue *)queue)->is_retired = true;
+	for (; own; own = next) {
+		next = own->next;
+		own->queue->is_retired = true;
+		free(own);
+	}
 	pthread_mutex_unlock(&sim_work_lock);
 }
 
 static void make_key(void)
 {
-	pthread_key_create(&thread_queue_key, retire_thread_queue);
+	pthread_key_create(&own_queues_key, retire_own_queues);
+}
+
+/* pre: the lock is held. */
+static struct sim_queue *own_queue_of(CUcontext context)
+{
+	struct own_queue *own = own_queues;
+
+	while (own && own->queue->context != context)
+		own = own->next;
+	if (own)
+		return own->queue;
+	own = malloc(sizeof(*own));
+	if (!own)
+		return NULL;
+	own->queue = new_queue(context, SIM_BLOCKING);
+	if (!own->queue) {
+		free(own);
+		return NULL;
+	}
+	own->next = own_queues;
+	own_queues = own;
+	pthread_once(&key_once, make_key);
+	pthread_setspecific(own_queues_key, own);
+	return own->queue;
 }
 
 struct sim_queue *sim_queue_of(CUstream stream)
 {
-	if (!stream || stream == CU_STREAM_LEGACY) {
-		if (!legacy)
-			legacy = new_queue(SIM_LEGACY);
-		return legacy;
-	}
-	if (stream != CU_STREAM_PER_THREAD)
+	CUcontext context = sim_current();
+
+	if ((uintptr_t)stream > (uintptr_t)CU_STREAM_PER_THREAD)
 		return stream->queue;
-	if (!thread_queue) {
-		pthread_once(&key_once, make_key);
-		thread_queue = new_queue(SIM_BLOCKING);
-		pthread_setspecific(thread_queue_key, thread_queue);
-	}
-	return thread_queue;
+	if (!context)
+		return NULL;
+	if (stream == CU_STREAM_PER_THREAD)
+		return own_queue_of(context);
+	if (!context->legacy)
+		context->legacy = new_queue(context, SIM_LEGACY);
+	return context->legacy;
+}
+
+CUresult sim_check_stream(CUstream stream, CUcontext context)
+{
+	const struct sim_queue *queue;
+	bool is_of_it;
+
+	pthread_mutex_lock(&sim_work_lock);
+	queue = sim_queue_of(stream);
+	is_of_it = queue && queue->context == context;
+	pthread_mutex_unlock(&sim_work_lock);
+	return is_of_it ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
 }
 
 static bool is_behind(const struct sim_queue *queue,
 		      const struct sim_queue *other)
 {
-	if (other->completed == other->submitted || other == queue)
+	if (other->completed == other->submitted || other == queue ||
+	    other->context != queue->context)
 		return false;
 	return (queue->ordering == SIM_LEGACY &&
 		other->ordering == SIM_BLOCKING) ||
@@ -305,7 +358,8 @@ CUresult sim_points_of(CUstream stream, struct sim_point **points_out,
 	return result;
 }
 
-CUresult sim_points_of_all(struct sim_point **points_out, size_t *count_out)
+CUresult sim_points_of_all(CUcontext context, struct sim_point **points_out,
+			   size_t *count_out)
 {
 	struct sim_queue *queue;
 	struct sim_point *points;
@@ -314,7 +368,8 @@ CUresult sim_points_of_all(struct sim_point **points_out, size_t *count_out)
 	pthread_mutex_lock(&sim_work_lock);
 	points = calloc(count_queues() + 1, sizeof(*points));
 	for (queue = sim_queues; queue && points; queue = queue->next)
-		count = add_point(points, count, queue);
+		if (queue->context == context)
+			count = add_point(points, count, queue);
 	pthread_mutex_unlock(&sim_work_lock);
 	if (!points)
 		return CUDA_ERROR_OUT_OF_MEMORY;
@@ -335,13 +390,21 @@ bool sim_points_passed(const struct sim_point *points, size_t count)
 	return passed;
 }
 
+/* pre: the lock is held. */
+static CUresult error_locked(void)
+{
+	CUcontext context = sim_current();
+
+	return context ? context->error : CUDA_SUCCESS;
+}
+
 CUresult sim_points_wait(const struct sim_point *points, size_t count)
 {
 	CUresult result;
 
 	pthread_mutex_lock(&sim_work_lock);
 	wait_for_points(points, count);
-	result = work_error;
+	result = error_locked();
 	pthread_mutex_unlock(&sim_work_lock);
 	return sim_vram_is_lost() ? CUDA_ERROR_ECC_UNCORRECTABLE : result;
 }
@@ -385,30 +448,34 @@ CUresult sim_work_error(void)
 	CUresult result;
 
 	pthread_mutex_lock(&sim_work_lock);
-	result = work_error;
+	result = error_locked();
 	pthread_mutex_unlock(&sim_work_lock);
 	return result;
 }
 
-void sim_work_clear_error(void)
+void sim_work_clear_errors(void)
 {
+	struct CUctx_st *context;
+
 	pthread_mutex_lock(&sim_work_lock);
-	work_error = CUDA_SUCCESS;
+	for (context = sim_contexts; context; context = context->next)
+		context->error = CUDA_SUCCESS;
 	pthread_mutex_unlock(&sim_work_lock);
 }
 
 bool sim_work_is_ending(void)
 {
-	return atomic_load(&is_ending) || sim_vram_is_lost();
+	return (running && atomic_load(&running->context->is_ending)) ||
+	       sim_vram_is_lost();
 }
 
-CUresult sim_wait_for_all(void)
+static CUresult wait_for_context(CUcontext context)
 {
 	struct sim_point *points;
 	CUresult result;
 	size_t count;
 
-	result = sim_points_of_all(&points, &count);
+	result = sim_points_of_all(context, &points, &count);
 	if (result != CUDA_SUCCESS)
 		return result;
 	result = sim_points_wait(points, count);
@@ -416,12 +483,9 @@ CUresult sim_wait_for_all(void)
 	return result;
 }
 
-void sim_work_end(void)
+CUresult sim_wait_for_all(void)
 {
-	atomic_store(&is_ending, true);
-	sim_wait_for_all();
-	atomic_store(&is_ending, false);
-	sim_work_clear_error();
+	return wait_for_context(sim_current());
 }
 
 /* ---- streams ---- */
@@ -437,14 +501,15 @@ static struct CUstream_st *new_stream(unsigned int flags)
 		stream = calloc(1, sizeof(*stream));
 	if (!stream)
 		return NULL;
-	stream->queue =
-		new_queue(flags == CU_STREAM_NON_BLOCKING ? SIM_NON_BLOCKING
-							  : SIM_BLOCKING);
+	stream->queue = new_queue(sim_current(), flags == CU_STREAM_NON_BLOCKING
+							 ? SIM_NON_BLOCKING
+							 : SIM_BLOCKING);
 	if (!stream->queue) {
 		stream->next = spare_streams;
 		spare_streams = stream;
 		return NULL;
 	}
+	stream->queue->stream = stream;
 	return stream;
 }
 
@@ -464,6 +529,20 @@ CUresult cuStreamCreate(CUstream *stream_out, unsigned int flags)
 	return CUDA_SUCCESS;
 }
 
+/* pre: the lock is held. The graph of its capture is the caller's to free,
+ * without the lock. */
+static CUgraph end_stream(struct CUstream_st *stream)
+{
+	CUgraph unfinished = sim_capture_abandon(stream->queue);
+
+	stream->queue->stream = NULL;
+	stream->queue->is_retired = true;
+	stream->queue = NULL;
+	stream->next = spare_streams;
+	spare_streams = stream;
+	return unfinished;
+}
+
 CUresult cuStreamDestroy_v2(CUstream stream)
 {
 	CUresult result = CUDA_ERROR_INVALID_HANDLE;
@@ -474,16 +553,44 @@ CUresult cuStreamDestroy_v2(CUstream stream)
 		return result;
 	pthread_mutex_lock(&sim_work_lock);
 	if (stream->queue) {
-		unfinished = sim_capture_abandon(stream->queue);
-		stream->queue->is_retired = true;
-		stream->queue = NULL;
-		stream->next = spare_streams;
-		spare_streams = stream;
+		unfinished = end_stream(stream);
 		result = CUDA_SUCCESS;
 	}
 	pthread_mutex_unlock(&sim_work_lock);
 	sim_graph_free(unfinished);
 	return result;
+}
+
+/* Ends one; false when there is none left. */
+static bool end_a_stream_of(CUcontext context)
+{
+	CUgraph unfinished = NULL;
+	struct sim_queue *queue;
+
+	pthread_mutex_lock(&sim_work_lock);
+	for (queue = sim_queues; queue; queue = queue->next)
+		if (queue->context == context && queue->stream)
+			break;
+	if (queue)
+		unfinished = end_stream(queue->stream);
+	pthread_mutex_unlock(&sim_work_lock);
+	sim_graph_free(unfinished);
+	return queue != NULL;
+}
+
+void sim_work_end(CUcontext context)
+{
+	atomic_store(&context->is_ending, true);
+	wait_for_context(context);
+	atomic_store(&context->is_ending, false);
+	while (end_a_stream_of(context))
+		;
+	pthread_mutex_lock(&sim_work_lock);
+	context->error = CUDA_SUCCESS;
+	if (context->legacy)
+		context->legacy->is_retired = true;
+	context->legacy = NULL;
+	pthread_mutex_unlock(&sim_work_lock);
 }
 
 CUresult cuStreamSynchronize(CUstream stream)

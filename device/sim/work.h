@@ -52,21 +52,22 @@ CUresult sim_submit_behind(CUstream stream, struct sim_op *op,
 /* And waits for it. */
 CUresult sim_submit_and_wait(CUstream stream, struct sim_op *op);
 
-/* What the work submitted so far on a stream, or on all (sim_points_of_all)
- * comes to; the caller frees the array. */
+/* What the work submitted so far on a stream, or on all of a context
+ * (sim_points_of_all) comes to; the caller frees the array. */
 CUresult sim_points_of(CUstream stream, struct sim_point **points_out,
 		       size_t *count_out);
-CUresult sim_points_of_all(struct sim_point **points_out, size_t *count_out);
+CUresult sim_points_of_all(CUcontext context, struct sim_point **points_out,
+			   size_t *count_out);
 
 bool sim_points_passed(const struct sim_point *points, size_t count);
-/* Returns the context's error, if there is one by then. */
+/* Returns the current context's error, if there is one by then. */
 CUresult sim_points_wait(const struct sim_point *points, size_t count);
 
-/* For all work that is submitted by now. */
+/* For all work that is submitted by now in the current context. */
 CUresult sim_wait_for_all(void);
 
-/* Of the streams that capture, any and this one. */
-bool sim_is_capturing_any(void);
+/* Of the streams that capture, any of the context and this one. */
+bool sim_is_capturing_any(CUcontext context);
 CUresult sim_capture_status(CUstream stream, CUstreamCaptureStatus *status);
 /* A call that is not allowed while a stream captures spoils the captures. */
 CUresult sim_capture_refuse(void);
@@ -78,13 +79,18 @@ CUresult sim_capture_check(void);
 CUresult sim_capture_allocate(CUstream stream, uint64_t bytes,
 			      CUdeviceptr *address_out);
 
-/* The context's error: a failed operation's, for good. */
-CUresult sim_work_error(void);
-void sim_work_clear_error(void);
+/* Of an event and a stream that are of different contexts: INVALID_HANDLE. */
+CUresult sim_check_stream(CUstream stream, CUcontext context);
 
-/* True when operations must end early: the GPU is lost, the context ends. */
+/* The current context's error: a failed operation's, for good. */
+CUresult sim_work_error(void);
+/* Of all contexts. */
+void sim_work_clear_errors(void);
+
+/* True when the operation that this thread runs must end early: the GPU is
+ * lost, the context ends. */
 bool sim_work_is_ending(void);
-/* Ends and waits for all work; streams become invalid. */
-void sim_work_end(void);
+/* Ends and waits for all work of the context; its streams become invalid. */
+void sim_work_end(CUcontext context);
 
 #endif /* DEVICE_SIM_WORK_H */

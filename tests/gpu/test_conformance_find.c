@@ -63,6 +63,10 @@ static void test_find_version_picks_the_abi(void **state)
 	const struct dv_driver *driver = find_driver();
 
 	(void)state;
+	assert_ptr_equal(find(driver, "cuCtxCreate", 11030, 0),
+			 ADDRESS(driver, cuCtxCreate_v2));
+	assert_ptr_equal(find(driver, "cuCtxCreate", 11040, 0),
+			 ADDRESS(driver, cuCtxCreate_v3));
 	assert_ptr_equal(find(driver, "cuMemAlloc", 3020, 0),
 			 ADDRESS(driver, cuMemAlloc_v2));
 	assert_ptr_equal(find(driver, "cuMemAlloc", 12000, 0),

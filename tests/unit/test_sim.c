@@ -450,8 +450,20 @@ static const char *const exports[] = {
 #define SYMBOL(need, type, name, params) #name,
 #include "device/symbols.def"
 #undef SYMBOL
-	"simFailNth", "simCalls", "simLoseDevice",
-	"simReset",   "simDie",   "simFolder",
+#define PER_THREAD(name, params, args) #name "_ptsz",
+#include "device/sim/per_thread.def"
+#undef PER_THREAD
+	"cuMemcpyHtoD_v2_ptds",
+	"cuMemcpyDtoH_v2_ptds",
+	"cuMemcpyDtoD_v2_ptds",
+	"cuMemsetD8_v2_ptds",
+	"cuMemsetD32_v2_ptds",
+	"simFailNth",
+	"simCalls",
+	"simLoseDevice",
+	"simReset",
+	"simDie",
+	"simFolder",
 };
 
 static bool is_listed(const char *name)
