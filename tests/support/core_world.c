@@ -7,10 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static void complain(struct tc_world *world, const char *format, ...)
-	__attribute__((format(printf, 2, 3)));
-
-static void complain(struct tc_world *world, const char *format, ...)
+void tc_complain(struct tc_world *world, const char *format, ...)
 {
 	va_list args;
 
@@ -37,10 +34,10 @@ static void expect_written(struct tc_world *world, uint32_t slot, uint32_t n,
 
 	if (record.state != state || record.client != slot ||
 	    record.user != world->client[slot].uid)
-		complain(world,
-			 "segment %u is granted before the journal "
-			 "says so",
-			 n);
+		tc_complain(world,
+			    "segment %u is granted before the journal "
+			    "says so",
+			    n);
 }
 
 static void get_parked(struct tc_world *world, uint32_t slot, uint32_t n)
@@ -48,7 +45,8 @@ static void get_parked(struct tc_world *world, uint32_t slot, uint32_t n)
 	struct tc_segment *segment = &world->segment[n];
 
 	if (segment->holder != slot || !segment->is_parked)
-		complain(world, "segment %u is no parked one of %u", n, slot);
+		tc_complain(world, "segment %u is no parked one of %u", n,
+			    slot);
 	segment->is_parked = false;
 }
 
@@ -58,17 +56,18 @@ static void get_clean(struct tc_world *world, uint32_t slot, uint32_t n)
 	uint32_t uid = world->client[slot].uid;
 
 	if (segment->holder != TC_NOBODY)
-		complain(world, "segment %u of %u is granted to %u", n,
-			 segment->holder, slot);
+		tc_complain(world, "segment %u of %u is granted to %u", n,
+			    segment->holder, slot);
 	if (segment->is_written)
-		complain(world, "segment %u is granted unscrubbed", n);
+		tc_complain(world, "segment %u is granted unscrubbed", n);
 	if (segment->is_destroyed || segment->is_vacating)
-		complain(world, "segment %u is granted destroyed", n);
+		tc_complain(world, "segment %u is granted destroyed", n);
 	if (segment->opened_by != 0)
-		complain(world, "segment %u is granted while it is open", n);
+		tc_complain(world, "segment %u is granted while it is open", n);
 	if (segment->known_to != TC_NOBODY && segment->known_to != uid)
-		complain(world, "segment %u of user %u is granted to user %u",
-			 n, segment->known_to, uid);
+		tc_complain(world,
+			    "segment %u of user %u is granted to user %u", n,
+			    segment->known_to, uid);
 	segment->holder = slot;
 	segment->is_written = true;
 	segment->known_to = uid;
@@ -95,7 +94,7 @@ static void on_grant(void *owner, uint32_t slot, uint32_t seq,
 		client->segment[i] = segments[i];
 	}
 	if (seq != client->seq || client->answer != TC_NONE)
-		complain(world, "client %u is answered twice", slot);
+		tc_complain(world, "client %u is answered twice", slot);
 	client->answer = TC_GRANT;
 	client->count = count;
 	client->answers++;
@@ -106,10 +105,10 @@ static void get_room(struct tc_world *world, uint32_t slot, uint32_t n)
 	struct tc_segment *segment = &world->segment[n];
 
 	if (segment->holder != TC_NOBODY)
-		complain(world, "segment %u of %u is room for %u", n,
-			 segment->holder, slot);
+		tc_complain(world, "segment %u of %u is room for %u", n,
+			    segment->holder, slot);
 	if (!segment->is_destroyed || segment->is_vacating)
-		complain(world, "segment %u is room and still there", n);
+		tc_complain(world, "segment %u is room and still there", n);
 	segment->holder = slot;
 	segment->is_outside = true;
 }
@@ -129,7 +128,7 @@ static void on_grant_outside(void *owner, uint32_t slot, uint32_t seq,
 		client->segment[i] = segments[i];
 	}
 	if (seq != client->seq || client->answer != TC_NONE)
-		complain(world, "client %u is answered twice", slot);
+		tc_complain(world, "client %u is answered twice", slot);
 	world->rooms++;
 	client->answer = TC_ROOM;
 	client->count = count;
@@ -144,7 +143,7 @@ static void on_deny(void *owner, uint32_t slot, uint32_t seq,
 
 	tc_step(world);
 	if (seq != client->seq || client->answer != TC_NONE)
-		complain(world, "client %u is answered twice", slot);
+		tc_complain(world, "client %u is answered twice", slot);
 	client->answer = TC_DENY;
 	client->status = status;
 	client->answers++;
@@ -171,18 +170,19 @@ static void expect_free(struct tc_world *world, uint32_t n,
 	const struct tc_segment *segment = &world->segment[n];
 
 	if (record.state != state)
-		complain(world,
-			 "segment %u is worked on before the journal "
-			 "says so",
-			 n);
+		tc_complain(world,
+			    "segment %u is worked on before the journal "
+			    "says so",
+			    n);
 	if (segment->holder != TC_NOBODY)
-		complain(world, "segment %u is worked on while %u has it", n,
-			 segment->holder);
+		tc_complain(world, "segment %u is worked on while %u has it", n,
+			    segment->holder);
 	if (segment->is_scrubbing || segment->is_remaking ||
 	    segment->is_vacating)
-		complain(world, "segment %u is worked on twice", n);
+		tc_complain(world, "segment %u is worked on twice", n);
 	if (segment->opened_by != 0)
-		complain(world, "segment %u is worked on while it is open", n);
+		tc_complain(world, "segment %u is worked on while it is open",
+			    n);
 }
 
 static void on_scrub(void *owner, uint32_t n)
@@ -192,7 +192,7 @@ static void on_scrub(void *owner, uint32_t n)
 	tc_step(world);
 	expect_free(world, n, PD_DIRTY);
 	if (world->segment[n].is_destroyed)
-		complain(world, "segment %u is scrubbed destroyed", n);
+		tc_complain(world, "segment %u is scrubbed destroyed", n);
 	world->segment[n].is_scrubbing = true;
 }
 
@@ -359,7 +359,7 @@ enum tc_answer tc_take(struct tc_world *world, uint32_t slot, uint32_t count,
 	client->answer = TC_NONE;
 	client->count = 0;
 	if (pd_core_take(world->core, slot, &take, world->now_ms) != PS_OK)
-		complain(world, "TAKE is refused as a mistake");
+		tc_complain(world, "TAKE is refused as a mistake");
 	return client->answer;
 }
 
@@ -443,119 +443,6 @@ enum ps_status tc_recalled(struct tc_world *world, uint32_t slot,
 			   list.segment + list.count);
 	let_go(world, &list, false);
 	return pd_core_recalled(world->core, slot, &list, world->now_ms);
-}
-
-/* ---- tickets ---- */
-
-enum ps_status tc_issue(struct tc_world *world, uint32_t slot, uint32_t first,
-			uint32_t count, struct tc_ticket *ticket_out)
-{
-	const struct ip_issue issue = {
-		.run_count = 1,
-		.run = { { first, count } },
-		.bytes = count * TC_UNIT,
-	};
-	enum ps_status status =
-		pd_core_issue(world->core, slot, &issue, &ticket_out->grant);
-	uint32_t i;
-
-	if (status != PS_OK)
-		return status;
-	ticket_out->slot = slot;
-	ticket_out->first = first;
-	ticket_out->count = count;
-	for (i = 0; i < count; i++) {
-		if (world->segment[first + i].holder != slot)
-			complain(world, "a ticket for another's segment %u",
-				 first + i);
-		ticket_out->lease[i] = world->segment[first + i].lease;
-	}
-	return PS_OK;
-}
-
-static bool is_lease(const struct tc_world *world,
-		     const struct tc_ticket *ticket, uint32_t i)
-{
-	const struct tc_segment *segment = &world->segment[ticket->first + i];
-
-	return segment->holder == ticket->slot && !segment->is_parked &&
-	       !segment->is_outside && segment->lease == ticket->lease[i];
-}
-
-bool tc_is_good(const struct tc_world *world, uint32_t slot,
-		const struct tc_ticket *ticket)
-{
-	const struct tc_client *owner = &world->client[ticket->slot];
-	struct pd_client_view view;
-	uint32_t i;
-
-	if (!pd_core_client(world->core, ticket->slot, &view) ||
-	    view.presence == PD_DEAD || owner->id != ticket->grant.owner ||
-	    owner->uid != world->client[slot].uid || ticket->slot == slot)
-		return false;
-	for (i = 0; i < ticket->count; i++)
-		if (!is_lease(world, ticket, i))
-			return false;
-	return true;
-}
-
-static void get_open(struct tc_world *world, uint32_t slot, uint32_t n)
-{
-	struct tc_segment *segment = &world->segment[n];
-	struct pd_segment_record record = pd_journal_segment(world->journal, n);
-	bool written = false;
-	uint32_t k;
-
-	for (k = 0; k < PD_OPENERS; k++)
-		written |= record.openers[k] == slot;
-	if (!written)
-		complain(world, "segment %u is open before the journal says so",
-			 n);
-	segment->opened_by |= UINT64_C(1) << slot;
-}
-
-enum ps_status tc_use(struct tc_world *world, uint32_t slot,
-		      const struct tc_ticket *ticket)
-{
-	bool good = tc_is_good(world, slot, ticket);
-	uint32_t list[TC_SEGMENTS], count, i;
-	enum ps_status status;
-
-	status = pd_core_open(world->core, slot, &ticket->grant, list, &count);
-	if (status != PS_OK)
-		return status;
-	tc_step(world);
-	if (!good)
-		complain(world, "a ticket of %u that is not good opens",
-			 ticket->slot);
-	for (i = 0; i < count; i++) {
-		if (count != ticket->count || list[i] != ticket->first + i)
-			complain(world, "a ticket opens segment %u", list[i]);
-		get_open(world, slot, list[i]);
-	}
-	return PS_OK;
-}
-
-enum ps_status tc_unuse(struct tc_world *world, uint32_t slot, uint32_t first,
-			uint32_t count)
-{
-	struct ip_list list = { .count = count };
-	uint32_t i;
-
-	for (i = 0; i < count; i++) {
-		list.segment[i] = first + i;
-		world->segment[first + i].opened_by &= ~(UINT64_C(1) << slot);
-	}
-	return pd_core_close(world->core, slot, &list, world->now_ms);
-}
-
-enum ps_status tc_export(struct tc_world *world, uint32_t slot, uint32_t n)
-{
-	enum ps_status status = pd_core_export(world->core, slot, n);
-
-	if (status == PS_OK)
-		world->segment[n].known_to = TC_ANYBODY;
-	return status;
 }
 
 /* ---- the end of clients ---- */
@@ -674,57 +561,4 @@ void tc_work(struct tc_world *world)
 	} while (tc_first_scrub(world) != TC_NOBODY ||
 		 tc_first_remake(world) != TC_NOBODY ||
 		 tc_first_vacate(world) != TC_NOBODY);
-}
-
-uint32_t tc_holds(const struct tc_world *world, uint32_t slot)
-{
-	uint32_t n, count = 0;
-
-	for (n = world->first; n < world->segments; n++)
-		count += world->segment[n].holder == slot;
-	return count;
-}
-
-uint32_t tc_outside(const struct tc_world *world, uint32_t slot)
-{
-	uint32_t n, count = 0;
-
-	for (n = world->first; n < world->segments; n++)
-		count += world->segment[n].holder == slot &&
-			 world->segment[n].is_outside;
-	return count;
-}
-
-uint32_t tc_opened(const struct tc_world *world, uint32_t slot)
-{
-	uint32_t n, count = 0;
-
-	for (n = world->first; n < world->segments; n++)
-		count += world->segment[n].opened_by >> slot & 1;
-	return count;
-}
-
-static bool is_told(const struct tc_world *world, uint32_t slot, uint32_t entry)
-{
-	const struct tc_segment *segment =
-		&world->segment[entry & IP_SEGMENT_NUMBER];
-
-	if (entry & IP_SEGMENT_OPENED)
-		return (segment->opened_by >> slot & 1) != 0;
-	return segment->holder == slot &&
-	       segment->is_parked == ((entry & IP_SEGMENT_PARKED) != 0) &&
-	       segment->is_outside == ((entry & IP_SEGMENT_OUTSIDE) != 0);
-}
-
-bool tc_agrees(const struct tc_world *world, uint32_t slot)
-{
-	uint32_t held[TC_SEGMENTS], i;
-	uint32_t count = pd_core_held(world->core, slot, 0, held, TC_SEGMENTS);
-
-	if (count != tc_holds(world, slot) + tc_opened(world, slot))
-		return false;
-	for (i = 0; i < count; i++)
-		if (!is_told(world, slot, held[i]))
-			return false;
-	return true;
 }

@@ -148,6 +148,10 @@ uint32_t tc_first_scrub(const struct tc_world *world);
 uint32_t tc_first_remake(const struct tc_world *world);
 uint32_t tc_first_vacate(const struct tc_world *world);
 
+/* Notes it in @wrong if it is the first. */
+void tc_complain(struct tc_world *world, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+
 /* Each call out of the core is a step, and what a test makes one: a place
  * where the agent can die. */
 void tc_step(struct tc_world *world);
