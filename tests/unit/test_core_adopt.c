@@ -319,6 +319,74 @@ static void test_core_parameter_in_the_computation_is_damaged(void **state)
 	assert_int_equal(totals().quarantined, 1 * TC_UNIT);
 }
 
+/* ---- who has what open ---- */
+
+static void put_open(enum pd_segment_state state, uint32_t client,
+		     uint32_t user, uint16_t opener)
+{
+	struct pd_segment_record record = {
+		.state = state, .client = client, .user = user, .epoch = 1
+	};
+
+	memset(record.openers, 0xff, sizeof(record.openers));
+	record.openers[0] = opener;
+	pd_journal_put_segment(world.journal, PARAMETER, &record);
+}
+
+static void expect_damaged(void)
+{
+	assert_true(tc_restart(&world));
+	assert_int_equal(totals().quarantined, TC_UNIT);
+	assert_int_equal(totals().clean, (SEGMENTS - 1) * TC_UNIT);
+}
+
+static void test_core_open_by_an_unknown_client_is_damaged(void **state)
+{
+	(void)state;
+	put_open(PD_LEASED, a, 1, CLIENTS - 1);
+	expect_damaged();
+}
+
+static void test_core_shared_by_an_unknown_client_is_damaged(void **state)
+{
+	(void)state;
+	put_open(PD_SHARED, CLIENTS - 1, 1, (uint16_t)b);
+	expect_damaged();
+}
+
+static void test_core_shared_of_no_user_is_damaged(void **state)
+{
+	(void)state;
+	put_open(PD_SHARED, PD_NO_CLIENT, PD_NO_USER, (uint16_t)b);
+	expect_damaged();
+}
+
+static void test_core_leased_of_another_user_is_damaged(void **state)
+{
+	(void)state;
+	put_open(PD_LEASED, a, 2, PD_NO_OPENER);
+	expect_damaged();
+}
+
+static void test_core_open_by_a_damaged_client_is_kept(void **state)
+{
+	uint32_t slot;
+
+	(void)state;
+	have(a, 1);
+	put_open(PD_LEASED, a, 1, (uint16_t)b);
+	damage_client(b);
+	assert_true(tc_restart(&world));
+	tc_reclaim(&world, a, true);
+	tc_work(&world);
+	assert_int_equal(totals().quarantined, TC_UNIT);
+	assert_int_equal(totals().clean, (SEGMENTS - 1) * TC_UNIT);
+	/* Two places are free, not the third. */
+	th_assert_ok(tc_admit(&world, 3, 0, 0, &slot));
+	th_assert_ok(tc_admit(&world, 3, 0, 0, &slot));
+	th_assert_status(tc_admit(&world, 3, 0, 0, &slot), PS_REFUSED);
+}
+
 /* ---- the agent dies at any point ---- */
 
 void __real_pd_journal_put_segment(struct pd_journal *journal, uint32_t number,
@@ -348,10 +416,36 @@ void __wrap_pd_journal_put_client(struct pd_journal *journal, uint32_t slot,
 
 static bool b_is_gone; /* its process has ended, and cannot be shown safe */
 
+static struct tc_ticket ticket;
+
+/* What @b opens outlives @a's lease, and @b's death. */
+static void share(void)
+{
+	uint32_t first = world.client[a].segment[0];
+
+	th_assert_ok(tc_issue(&world, a, first, 3, &ticket));
+	th_assert_ok(tc_use(&world, b, &ticket));
+	th_assert_ok(tc_export(&world, a, first + 5));
+	tc_unuse(&world, b, first + 2, 1);
+	tc_give_some(&world, a, 2, false, false);
+}
+
+static void live_outside(void)
+{
+	tc_take(&world, a, 3, 2000, IP_TAKE_OUTSIDE);
+	tc_vacated(&world, tc_first_vacate(&world), PS_AGAIN);
+	tc_wait(&world, PD_REMAKE_REST_MS);
+	tc_work(&world);
+	tc_give_room(&world, a, 2);
+	tc_work(&world);
+}
+
 /* A bit of everything. */
 static void live(void)
 {
+	live_outside();
 	tc_take(&world, a, 6, 0, 0);
+	share();
 	tc_take(&world, b, 12, 0, 0);
 	tc_give_some(&world, a, 3, false, true);
 	tc_take(&world, a, 4, 0, 0);
@@ -379,28 +473,55 @@ static bool is_here(uint32_t slot)
 	return pd_core_client(world.core, slot, &view);
 }
 
-/* What the journal gives it and it does not know of: given back. */
-static void settle(uint32_t slot)
+struct unknown {
+	uint32_t own[SEGMENTS];
+	uint32_t count;
+	struct ip_list opened;
+};
+
+/* What the journal gives it and it does not know of. */
+static void find_unknown(uint32_t slot, struct unknown *unknown)
 {
-	uint32_t held[SEGMENTS], extra[SEGMENTS], count = 0, told = 0, i, n;
+	uint32_t held[SEGMENTS], told = 0, i, n;
 	uint32_t all = pd_core_held(world.core, slot, 0, held, SEGMENTS);
 
+	memset(unknown, 0, sizeof(*unknown));
 	for (i = 0; i < all; i++) {
-		n = held[i] & ~IP_SEGMENT_PARKED;
-		if (world.segment[n].holder == slot)
+		n = held[i] & IP_SEGMENT_NUMBER;
+		if (held[i] & IP_SEGMENT_OPENED) {
+			if (world.segment[n].opened_by >> slot & 1)
+				told++;
+			else
+				unknown->opened
+					.segment[unknown->opened.count++] = n;
+		} else if (world.segment[n].holder == slot) {
 			told++;
-		else
-			extra[count++] = n;
+		} else {
+			assert_int_equal(world.segment[n].holder, TC_NOBODY);
+			unknown->own[unknown->count++] = n;
+		}
 	}
 	/* None that it was told of is missing. */
-	assert_int_equal(told, tc_holds(&world, slot));
+	assert_int_equal(told,
+			 tc_holds(&world, slot) + tc_opened(&world, slot));
+}
+
+/* Gives that back. */
+static void settle(uint32_t slot)
+{
+	struct unknown unknown;
+	uint32_t i;
+
+	find_unknown(slot, &unknown);
 	th_assert_ok(tc_resume(&world, slot));
-	for (i = 0; i < count; i++) {
-		assert_int_equal(world.segment[extra[i]].holder, TC_NOBODY);
-		world.segment[extra[i]].is_written = true;
-	}
-	if (count > 0)
-		th_assert_ok(tc_give(&world, slot, extra, count, false));
+	for (i = 0; i < unknown.count; i++)
+		world.segment[unknown.own[i]].is_written = true;
+	if (unknown.count > 0)
+		th_assert_ok(tc_give(&world, slot, unknown.own, unknown.count,
+				     false));
+	if (unknown.opened.count > 0)
+		th_assert_ok(pd_core_close(world.core, slot, &unknown.opened,
+					   world.now_ms));
 }
 
 static void take_over(void)
@@ -484,6 +605,11 @@ static const struct th_test tests[] = {
 	TEST(test_core_damaged_client_without_segments_is_none),
 	TEST(test_core_segment_of_an_unknown_client_is_damaged),
 	TEST(test_core_parameter_in_the_computation_is_damaged),
+	TEST(test_core_open_by_an_unknown_client_is_damaged),
+	TEST(test_core_shared_by_an_unknown_client_is_damaged),
+	TEST(test_core_shared_of_no_user_is_damaged),
+	TEST(test_core_leased_of_another_user_is_damaged),
+	TEST(test_core_open_by_a_damaged_client_is_kept),
 	TH_TEST(test_core_killed_anywhere_loses_and_doubles_nothing),
 };
 
