@@ -118,6 +118,18 @@ static CUdeviceptr take(int link, struct offer *offer)
 	return address;
 }
 
+/* What was opened is another's: only that one gives it away. */
+static void refuse_export(CUdeviceptr opened)
+{
+	CUmemGenericAllocationHandle handle;
+	int fd = -1;
+
+	TH_CU(th_cu.cuMemRetainAllocationHandle(&handle, (void *)opened));
+	TH_CHECK(export_handle(handle, &fd) != CUDA_SUCCESS);
+	TH_CHECK(fd == -1);
+	TH_CU(th_cu.cuMemRelease(handle));
+}
+
 static void one_story(void)
 {
 	struct offer offer;
@@ -133,6 +145,7 @@ static void one_story(void)
 	TH_CU(th_cu.cuIpcOpenMemHandle_v2(&opened, offer.handle,
 					  CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS));
 	th_check_filled(opened + within, BYTES, SEED);
+	refuse_export(opened);
 	th_fill(mapped + within, BYTES, SEED + 1);
 	th_check_filled(opened + within, BYTES, SEED + 1);
 	TH_CU(th_cu.cuIpcCloseMemHandle(opened));
@@ -182,5 +195,49 @@ static void released_handle(void)
 	TH_CHECK(fd == -1);
 }
 
+/* ---- a program's own object ---- */
+
+static void give_object(int link)
+{
+	const CUmemAllocationProp prop = {
+		.type = CU_MEM_ALLOCATION_TYPE_PINNED,
+		.requestedHandleTypes =
+			CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR,
+		.location = { .type = CU_MEM_LOCATION_TYPE_DEVICE },
+	};
+	struct offer offer = { .size = (size_t)2 << 20 };
+	CUmemGenericAllocationHandle handle;
+	int fd;
+
+	th_cuda_open();
+	TH_CU(th_cu.cuMemCreate(&handle, offer.size, &prop, 0));
+	TH_CU(export_handle(handle, &fd));
+	offer.base = offer.block = map_descriptor(fd, offer.size);
+	th_fill(offer.block, BYTES, SEED);
+	th_peer_send(link, &offer, sizeof(offer));
+	th_peer_send_fd(link, fd);
+	close(fd);
+	th_peer_await(link);
+	unmap(offer.base, offer.size);
+	TH_CU(th_cu.cuMemRelease(handle));
+}
+
+static void shared_object(void)
+{
+	struct offer offer;
+	CUdeviceptr mapped;
+	pid_t peer;
+	int link = th_peer_start(give_object, &peer);
+
+	th_cuda_open();
+	mapped = take(link, &offer);
+	th_check_filled(mapped, BYTES, SEED);
+	th_peer_tell(link);
+	th_peer_finish(peer);
+	th_check_filled(mapped, BYTES, SEED);
+	unmap(mapped, offer.size);
+}
+
 TH_PROGRAM({ "one_story", one_story }, { "owner_dies", owner_dies },
-	   { "released_handle", released_handle })
+	   { "released_handle", released_handle },
+	   { "shared_object", shared_object })

@@ -9,6 +9,8 @@
 #include "tests/preload/memory.h"
 
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define UNIT ((size_t)2 << 20) /* an object, and a segment of the pool */
 #define RANGE (64 * UNIT)
@@ -189,6 +191,62 @@ static void arrays(void)
 	TH_CHECK(free_bytes() == before);
 }
 
+/* ---- beyond the quota, and in a child ---- */
+
+static void spills(void)
+{
+	open_range();
+	for (size_t i = 0; i < segments() + 2; i++)
+		TH_CU(grow(i));
+	th_fill(range, (segments() + 2) * UNIT, 5);
+	th_check_filled(range, (segments() + 2) * UNIT, 5);
+	th_program_pause();
+	for (size_t i = 0; i < segments() + 2; i++)
+		shrink(i);
+}
+
+/* Whatever the driver says there, nobody hangs, and the parent's books are as
+ * they were. */
+static void use_in_child(void)
+{
+	CUmemGenericAllocationHandle handle;
+	CUipcMemHandle ticket;
+	CUdeviceptr address;
+	CUarray array;
+
+	(void)th_cu.cuMemCreate(&handle, UNIT, &on_gpu, 0);
+	(void)th_cu.cuMemAllocManaged(&address, UNIT, 1);
+	(void)th_cu.cuArrayCreate_v2(
+		&array, &(CUDA_ARRAY_DESCRIPTOR){ .Width = 16,
+						  .Format = CU_AD_FORMAT_FLOAT,
+						  .NumChannels = 1 });
+	(void)th_cu.cuIpcGetMemHandle(&ticket, range);
+	(void)th_cu.cuMemRetainAllocationHandle(&handle, (void *)range);
+	(void)th_cu.cuMemUnmap(range, UNIT);
+	(void)th_cu.cuMemRelease(handles[0]);
+	_exit(0);
+}
+
+static void forks(void)
+{
+	size_t before;
+	int status = -1;
+	pid_t pid;
+
+	open_range();
+	TH_CU(grow(0));
+	before = free_bytes();
+	pid = fork();
+	if (pid == 0)
+		use_in_child();
+	TH_CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+	TH_CHECK(free_bytes() == before);
+	TH_CU(grow(1));
+	shrink(0);
+	shrink(1);
+	TH_CHECK(free_bytes() == before + UNIT);
+}
+
 /* ---- for somebody who looks at `poolswitch status` ---- */
 
 static void has_outside(void)
@@ -208,4 +266,5 @@ static void has_outside(void)
 TH_PROGRAM({ "expands", expands }, { "shares_quota", shares_quota },
 	   { "counted_in_info", counted_in_info },
 	   { "on_the_host", on_the_host }, { "managed", managed },
-	   { "arrays", arrays }, { "has_outside", has_outside })
+	   { "arrays", arrays }, { "spills", spills }, { "forks", forks },
+	   { "has_outside", has_outside })

@@ -213,6 +213,53 @@ static void producer_is_gone(void)
 	TH_CHECK(here == 5);
 }
 
+/* ---- a lease that ends, and another user ---- */
+
+static void gives_and_frees(int link)
+{
+	struct offer offer;
+
+	th_cuda_open();
+	offer = give(link, BYTES);
+	TH_CU(th_cu.cuMemFree_v2(offer.address));
+	th_peer_tell(link);
+	th_peer_await(link);
+}
+
+/* What the handle named goes to this process: it must not find it by that. */
+static void lease_ended(void)
+{
+	struct offer offer;
+	CUdeviceptr here;
+	pid_t peer;
+	int link = th_peer_start(gives_and_frees, &peer);
+
+	th_cuda_open();
+	offer = take(link);
+	th_peer_await(link);
+	while (th_cu.cuMemAlloc_v2(&here, (size_t)2 << 20) == CUDA_SUCCESS)
+		;
+	TH_CU_IS(open_handle(&offer.handle, &here), CUDA_ERROR_INVALID_HANDLE);
+	th_peer_tell(link);
+	th_peer_finish(peer);
+}
+
+static void other_user(void)
+{
+	struct offer offer;
+	CUdeviceptr here;
+	pid_t peer;
+	int link = th_peer_start(gives_and_waits, &peer);
+
+	TH_CHECK(setresuid(65534, 65534, 65534) == 0);
+	th_cuda_open();
+	(void)allocate(SMALL);
+	offer = take(link);
+	TH_CU_IS(open_handle(&offer.handle, &here), CUDA_ERROR_INVALID_HANDLE);
+	th_peer_tell(link);
+	th_peer_finish(peer);
+}
+
 /* ---- handles that nobody gave ---- */
 
 static void opens_its_own(void)
@@ -327,6 +374,7 @@ TH_PROGRAM({ "both_write", both_write }, { "opened_twice", opened_twice },
 	   { "of_the_middle", of_the_middle },
 	   { "producer_dies", producer_dies },
 	   { "producer_is_gone", producer_is_gone },
+	   { "lease_ended", lease_ended }, { "other_user", other_user },
 	   { "opens_its_own", opens_its_own }, { "forged", forged },
 	   { "freed_is_not_given", freed_is_not_given },
 	   { "writes_handle", writes_handle },

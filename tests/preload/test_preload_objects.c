@@ -44,14 +44,16 @@ OBJECTS_TEST(test_objects_on_the_host_are_not_counted, "on_the_host")
 OBJECTS_TEST(test_objects_managed_memory_is_within_the_quota, "managed")
 OBJECTS_TEST(test_objects_arrays_have_room_until_destroyed, "arrays")
 
-static int64_t outside_of(pid_t pid)
+OBJECTS_TEST(test_objects_in_a_child_leave_the_parents_alone, "forks")
+
+static int64_t number_of(pid_t pid, const char *name)
 {
 	json_t *status = th_daemon_status();
 	json_t *client = th_status_client(status, pid);
 	int64_t bytes;
 
 	assert_non_null(client);
-	bytes = th_json_number(client, "outside");
+	bytes = th_json_number(client, name);
 	json_decref(status);
 	return bytes;
 }
@@ -66,9 +68,31 @@ static void test_objects_are_shown_by_the_daemon(void **state)
 	th_daemon_start(&daemon, NULL);
 	th_preload_start(&run, "objects", "has_outside", &plan);
 	th_preload_await(&run);
-	assert_int_equal(outside_of(run.pid), 3 * TH_DAEMON_SEGMENT);
+	assert_int_equal(number_of(run.pid, "outside"), 3 * TH_DAEMON_SEGMENT);
 	th_preload_go(&run);
 	th_preload_await(&run);
+	th_preload_go(&run);
+	assert_int_equal(th_preload_wait(&run), 0);
+	th_daemon_stop(&daemon);
+}
+
+static void test_objects_beyond_the_quota_spill_and_are_counted(void **state)
+{
+	const char *const *quota = environment();
+	const char *const env[] = { quota[0], quota[1],
+				    "POOLSWITCH_AT_QUOTA=spill",
+				    "POOLSWITCH_LOG=off", NULL };
+	struct th_preload_plan plan = { .env = env };
+	struct th_preload run;
+	struct th_daemon daemon;
+
+	(void)state;
+	th_daemon_start(&daemon, NULL);
+	th_preload_start(&run, "objects", "spills", &plan);
+	th_preload_await(&run);
+	assert_int_equal(number_of(run.pid, "outside"),
+			 SEGMENTS * TH_DAEMON_SEGMENT);
+	assert_int_equal(number_of(run.pid, "passed"), 2 * TH_DAEMON_SEGMENT);
 	th_preload_go(&run);
 	assert_int_equal(th_preload_wait(&run), 0);
 	th_daemon_stop(&daemon);
@@ -95,6 +119,8 @@ static const struct th_test tests[] = {
 	TH_DAEMON_TEST(test_objects_on_the_host_are_not_counted),
 	TH_DAEMON_TEST(test_objects_managed_memory_is_within_the_quota),
 	TH_DAEMON_TEST(test_objects_arrays_have_room_until_destroyed),
+	TH_DAEMON_TEST(test_objects_in_a_child_leave_the_parents_alone),
+	TH_DAEMON_TEST(test_objects_beyond_the_quota_spill_and_are_counted),
 	TH_DAEMON_TEST(test_objects_are_shown_by_the_daemon),
 	TH_DAEMON_TEST(test_objects_of_a_killed_program_come_back),
 };

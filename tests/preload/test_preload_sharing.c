@@ -5,6 +5,7 @@
 #include "tests/preload/runner.h"
 
 #include <stdio.h>
+#include <unistd.h>
 
 static void play(const char *program, const char *scenario,
 		 const struct th_preload_plan *plan)
@@ -36,6 +37,10 @@ SHARING_TEST(test_share_of_its_own_is_refused, "shares", "opens_its_own")
 SHARING_TEST(test_share_by_forged_handle_is_refused, "shares", "forged")
 SHARING_TEST(test_share_of_freed_memory_is_refused, "shares",
 	     "freed_is_not_given")
+SHARING_TEST(test_share_of_a_lease_that_ended_is_refused, "shares",
+	     "lease_ended")
+SHARING_TEST(test_share_own_object_stays_the_drivers, "exports",
+	     "shared_object")
 SHARING_TEST(test_share_ranges_handles_and_descriptors_agree, "exports",
 	     "one_story")
 SHARING_TEST(test_share_exported_segment_outlives_its_owner, "exports",
@@ -82,6 +87,21 @@ static void test_share_of_spilled_memory_is_the_drivers(void **state)
 	play("shares", "spilled", &plan);
 }
 
+static void test_share_with_another_user_is_refused(void **state)
+{
+	const char *const options[] = { "--socket-mode", "666", NULL };
+	struct th_daemon_plan open = { .options = options };
+	struct th_daemon daemon;
+
+	(void)state;
+	if (geteuid() != 0)
+		th_skip("only root becomes another user");
+	th_daemon_start(&daemon, &open);
+	th_open_to_all();
+	th_preload_check("shares", "other_user", NULL);
+	th_daemon_stop(&daemon);
+}
+
 static const struct th_test tests[] = {
 	TH_DAEMON_TEST(test_share_both_see_what_the_other_writes),
 	TH_DAEMON_TEST(test_share_opened_twice_is_closed_twice),
@@ -93,6 +113,9 @@ static const struct th_test tests[] = {
 	TH_DAEMON_TEST(test_share_by_forged_handle_is_refused),
 	TH_DAEMON_TEST(test_share_by_foreign_handle_is_refused),
 	TH_DAEMON_TEST(test_share_by_stale_handle_is_refused),
+	TH_DAEMON_TEST(test_share_of_a_lease_that_ended_is_refused),
+	TH_DAEMON_TEST(test_share_with_another_user_is_refused),
+	TH_DAEMON_TEST(test_share_own_object_stays_the_drivers),
 	TH_DAEMON_TEST(test_share_of_freed_memory_is_refused),
 	TH_DAEMON_TEST(test_share_of_spilled_memory_is_the_drivers),
 	TH_DAEMON_TEST(test_share_ranges_handles_and_descriptors_agree),
