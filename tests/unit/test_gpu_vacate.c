@@ -140,29 +140,27 @@ static void test_gpu_vacate_waits_until_nobody_has_the_memory(void **state)
 }
 
 /* A client waits for room, nobody for what is remade. */
-static void vacate_beside_a_remake(void *arg)
+static void vacate_after_remakes(void *arg)
 {
-	struct pd_gpu *gpu = start_small();
-	struct pd_done done;
-	uint64_t foreign;
+	struct pd_pool_record pool;
+	struct pd_gpu *gpu = create_small(&pool);
 
 	(void)arg;
-	th_assert_ok(vacate(gpu, 1).status);
-	th_assert_ok(dv_segment_create(gpu->device, free_of(gpu), &foreign));
-	pd_gpu_remake(gpu, 1);
-	pd_gpu_drop_fd(gpu, 2);
-	pd_gpu_vacate(gpu, 2);
-	done = wait_done(gpu);
-	assert_int_equal(done.segment, 2);
-	assert_int_equal(done.job, PD_JOB_VACATE);
-	th_assert_ok(done.status);
-	(void)wait_done(gpu);
+	for (uint32_t i = 0; i < SEGMENTS; i++)
+		pd_gpu_drop_fd(gpu, i);
+	for (uint32_t i = 0; i < SEGMENTS - 1; i++)
+		pd_gpu_remake(gpu, i);
+	pd_gpu_vacate(gpu, SEGMENTS - 1);
+	th_assert_ok(pd_gpu_start(gpu));
+	assert_int_equal(wait_done(gpu).job, PD_JOB_VACATE);
+	for (uint32_t i = 0; i < SEGMENTS - 1; i++)
+		assert_int_equal(wait_done(gpu).job, PD_JOB_REMAKE);
 	pd_gpu_close(gpu);
 }
 
-static void test_gpu_vacate_does_not_wait_for_a_remake(void **state)
+static void test_gpu_vacate_comes_before_remakes(void **state)
 {
-	IN_CHILD(vacate_beside_a_remake);
+	IN_CHILD(vacate_after_remakes);
 }
 
 /* Loops over the n-th call that fails until a run is clean. */
@@ -224,7 +222,7 @@ static const struct th_test tests[] = {
 	TH_TEST(test_gpu_vacant_segment_is_remade),
 	TH_TEST(test_gpu_vacant_segment_waits_for_its_room),
 	TH_TEST(test_gpu_vacate_waits_until_nobody_has_the_memory),
-	TH_TEST(test_gpu_vacate_does_not_wait_for_a_remake),
+	TH_TEST(test_gpu_vacate_comes_before_remakes),
 	TH_TEST(test_gpu_vacate_goes_on_after_each_failing_call),
 	TH_TEST(test_gpu_vacate_of_a_lost_gpu_says_so),
 	TH_TEST(test_gpu_new_pool_has_a_whole_key),
