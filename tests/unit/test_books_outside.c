@@ -23,7 +23,7 @@ static CUdeviceptr managed(size_t bytes)
 	return address;
 }
 
-static void test_outside_managed_has_room_until_it_is_free(void **state)
+static void test_books_managed_has_room_until_it_is_free(void **state)
 {
 	CUdeviceptr address = managed(3 * MIB);
 
@@ -33,7 +33,7 @@ static void test_outside_managed_has_room_until_it_is_free(void **state)
 	assert_int_equal(th_world.outside, 0);
 }
 
-static void test_outside_managed_refused_by_driver_keeps_no_room(void **state)
+static void test_books_managed_refused_by_driver_keeps_no_room(void **state)
 {
 	CUdeviceptr address = 5;
 
@@ -45,7 +45,7 @@ static void test_outside_managed_refused_by_driver_keeps_no_room(void **state)
 	assert_int_equal(address, 5);
 }
 
-static void test_outside_without_room_the_driver_is_not_asked(void **state)
+static void test_books_without_room_the_driver_is_not_asked(void **state)
 {
 	CUdeviceptr address;
 
@@ -56,7 +56,7 @@ static void test_outside_without_room_the_driver_is_not_asked(void **state)
 	assert_int_equal(th_world.calls, 0);
 }
 
-static void test_outside_that_spills_is_counted_as_passed(void **state)
+static void test_books_that_spills_is_counted_as_passed(void **state)
 {
 	CUdeviceptr address;
 
@@ -69,7 +69,7 @@ static void test_outside_that_spills_is_counted_as_passed(void **state)
 	assert_int_equal(pl_outside_free(address), CUDA_SUCCESS);
 }
 
-static void test_outside_free_that_fails_keeps_the_room(void **state)
+static void test_books_free_that_fails_keeps_the_room(void **state)
 {
 	CUdeviceptr address = managed(MIB);
 
@@ -80,7 +80,7 @@ static void test_outside_free_that_fails_keeps_the_room(void **state)
 	assert_int_equal(pl_outside_free(address), CUDA_SUCCESS);
 }
 
-static void test_outside_without_a_pool_counts_nothing(void **state)
+static void test_books_without_a_pool_counts_nothing(void **state)
 {
 	CUdeviceptr address;
 
@@ -92,7 +92,7 @@ static void test_outside_without_a_pool_counts_nothing(void **state)
 	assert_int_equal(pl_outside_free(address), CUDA_SUCCESS);
 }
 
-static void test_outside_that_cannot_attach_says_so(void **state)
+static void test_books_that_cannot_attach_says_so(void **state)
 {
 	CUdeviceptr address;
 
@@ -104,7 +104,7 @@ static void test_outside_that_cannot_attach_says_so(void **state)
 	assert_int_equal(th_world.calls, 0);
 }
 
-static void test_outside_ends_with_its_context(void **state)
+static void test_books_ends_with_its_context(void **state)
 {
 	CUcontext mine = th_world.context;
 	CUdeviceptr address;
@@ -131,7 +131,7 @@ static void check_array(const CUDA_ARRAY3D_DESCRIPTOR *of, uint64_t bytes)
 	assert_int_equal(th_world.outside, 0);
 }
 
-static void test_outside_array_has_room_for_its_elements(void **state)
+static void test_books_array_has_room_for_its_elements(void **state)
 {
 	CUDA_ARRAY3D_DESCRIPTOR of = { .Width = 100,
 				       .Format = CU_AD_FORMAT_HALF,
@@ -148,7 +148,7 @@ static void test_outside_array_has_room_for_its_elements(void **state)
 	check_array(&of, 0);
 }
 
-static void test_outside_flat_array_has_room_too(void **state)
+static void test_books_flat_array_has_room_too(void **state)
 {
 	CUDA_ARRAY_DESCRIPTOR of = { .Width = 100,
 				     .Height = 2,
@@ -162,7 +162,7 @@ static void test_outside_flat_array_has_room_too(void **state)
 	assert_int_equal(cuArrayDestroy(array), CUDA_SUCCESS);
 }
 
-static void test_outside_mipmap_has_room_for_its_levels(void **state)
+static void test_books_mipmap_has_room_for_its_levels(void **state)
 {
 	CUDA_ARRAY3D_DESCRIPTOR of = { .Width = 64,
 				       .Height = 64,
@@ -176,7 +176,7 @@ static void test_outside_mipmap_has_room_for_its_levels(void **state)
 	assert_int_equal(cuMipmappedArrayDestroy(array), CUDA_SUCCESS);
 }
 
-static void test_outside_array_without_arguments_is_the_drivers(void **state)
+static void test_books_array_without_arguments_is_the_drivers(void **state)
 {
 	(void)state;
 	th_world.refuses = CUDA_ERROR_INVALID_VALUE;
@@ -196,7 +196,7 @@ static void add_node(CUgraph graph, size_t bytes)
 			 CUDA_SUCCESS);
 }
 
-static void test_outside_graphs_memory_is_kept_until_the_trim(void **state)
+static void test_books_graphs_memory_is_kept_until_the_trim(void **state)
 {
 	(void)state;
 	add_node(FIRST, MIB);
@@ -208,7 +208,7 @@ static void test_outside_graphs_memory_is_kept_until_the_trim(void **state)
 	assert_int_equal(th_world.outside, 0);
 }
 
-static void test_outside_next_graph_uses_what_the_last_left(void **state)
+static void test_books_next_graph_uses_what_the_last_left(void **state)
 {
 	(void)state;
 	add_node(FIRST, 3 * MIB);
@@ -221,7 +221,7 @@ static void test_outside_next_graph_uses_what_the_last_left(void **state)
 	assert_int_equal(cuDeviceGraphMemTrim(0), CUDA_SUCCESS);
 }
 
-static void test_outside_executable_keeps_a_dead_graphs_memory(void **state)
+static void test_books_executable_keeps_a_dead_graphs_memory(void **state)
 {
 	(void)state;
 	add_node(FIRST, MIB);
@@ -234,7 +234,7 @@ static void test_outside_executable_keeps_a_dead_graphs_memory(void **state)
 	assert_int_equal(th_world.outside, 0);
 }
 
-static void test_outside_graph_outlives_its_executable(void **state)
+static void test_books_graph_outlives_its_executable(void **state)
 {
 	(void)state;
 	add_node(FIRST, MIB);
@@ -246,7 +246,7 @@ static void test_outside_graph_outlives_its_executable(void **state)
 	assert_int_equal(cuDeviceGraphMemTrim(0), CUDA_SUCCESS);
 }
 
-static void test_outside_graph_that_spills_is_counted_as_passed(void **state)
+static void test_books_graph_that_spills_is_counted_as_passed(void **state)
 {
 	(void)state;
 	add_node(FIRST, MIB);
@@ -261,7 +261,7 @@ static void test_outside_graph_that_spills_is_counted_as_passed(void **state)
 	assert_int_equal(cuDeviceGraphMemTrim(0), CUDA_SUCCESS);
 }
 
-static void test_outside_graph_of_another_gpu_is_not_counted(void **state)
+static void test_books_graph_of_another_gpu_is_not_counted(void **state)
 {
 	(void)state;
 	th_world.pool_device = 1;
@@ -271,24 +271,24 @@ static void test_outside_graph_of_another_gpu_is_not_counted(void **state)
 }
 
 static const struct th_test tests[] = {
-	TEST(test_outside_managed_has_room_until_it_is_free),
-	TEST(test_outside_managed_refused_by_driver_keeps_no_room),
-	TEST(test_outside_without_room_the_driver_is_not_asked),
-	TEST(test_outside_that_spills_is_counted_as_passed),
-	TEST(test_outside_free_that_fails_keeps_the_room),
-	TEST(test_outside_without_a_pool_counts_nothing),
-	TEST(test_outside_that_cannot_attach_says_so),
-	TEST(test_outside_ends_with_its_context),
-	TEST(test_outside_array_has_room_for_its_elements),
-	TEST(test_outside_flat_array_has_room_too),
-	TEST(test_outside_mipmap_has_room_for_its_levels),
-	TEST(test_outside_array_without_arguments_is_the_drivers),
-	TEST(test_outside_graphs_memory_is_kept_until_the_trim),
-	TEST(test_outside_next_graph_uses_what_the_last_left),
-	TEST(test_outside_executable_keeps_a_dead_graphs_memory),
-	TEST(test_outside_graph_outlives_its_executable),
-	TEST(test_outside_graph_that_spills_is_counted_as_passed),
-	TEST(test_outside_graph_of_another_gpu_is_not_counted),
+	TEST(test_books_managed_has_room_until_it_is_free),
+	TEST(test_books_managed_refused_by_driver_keeps_no_room),
+	TEST(test_books_without_room_the_driver_is_not_asked),
+	TEST(test_books_that_spills_is_counted_as_passed),
+	TEST(test_books_free_that_fails_keeps_the_room),
+	TEST(test_books_without_a_pool_counts_nothing),
+	TEST(test_books_that_cannot_attach_says_so),
+	TEST(test_books_ends_with_its_context),
+	TEST(test_books_array_has_room_for_its_elements),
+	TEST(test_books_flat_array_has_room_too),
+	TEST(test_books_mipmap_has_room_for_its_levels),
+	TEST(test_books_array_without_arguments_is_the_drivers),
+	TEST(test_books_graphs_memory_is_kept_until_the_trim),
+	TEST(test_books_next_graph_uses_what_the_last_left),
+	TEST(test_books_executable_keeps_a_dead_graphs_memory),
+	TEST(test_books_graph_outlives_its_executable),
+	TEST(test_books_graph_that_spills_is_counted_as_passed),
+	TEST(test_books_graph_of_another_gpu_is_not_counted),
 };
 
-TH_MAIN("outside", tests)
+TH_MAIN("books_outside", tests)

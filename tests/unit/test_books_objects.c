@@ -359,4 +359,4 @@ static const struct th_test tests[] = {
 	TEST(test_ticket_without_a_pool_is_refused),
 };
 
-TH_MAIN("objects", tests)
+TH_MAIN("books_objects", tests)
