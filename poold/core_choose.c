@@ -235,7 +235,7 @@ static uint32_t mark_others(struct pd_core *core, uint32_t user)
 
 const uint32_t *pd_segments_pick(struct pd_core *core,
 				 const struct pd_client *client, uint32_t count,
-				 uint64_t own, uint64_t fresh)
+				 uint64_t own)
 {
 	uint32_t *to = core->chosen, user = client->user, left = count, part;
 
@@ -245,7 +245,6 @@ const uint32_t *pd_segments_pick(struct pd_core *core,
 	part = (uint32_t)pd_min(own, left);
 	to = choose_clean(core, user, true, false, part, to);
 	left -= part;
-	assert(left <= fresh);
 	to = choose_clean(core, user, false, true, left, to);
 	assert(to == core->chosen + count);
 	return core->chosen;

@@ -365,12 +365,12 @@ void pd_segments_wake(struct pd_core *core);
  * in all, of whichever of the two kinds. pre: there are as many. */
 void pd_segments_grant(struct pd_core *core, struct pd_client *client,
 		       uint32_t parked, uint32_t own, uint32_t fresh, bool mix);
-/* Chooses @count CLEAN ones for room outside, those first that are of no use to
- * the client: at most @own that its user had and @fresh that nobody had, the
- * others of other users. pre: as many are not collected. */
+/* Chooses @count CLEAN ones for room outside: of other users first, which are
+ * of no use to the client; then at most @own that its user had; then of those
+ * that nobody had. pre: as many are not collected. */
 const uint32_t *pd_segments_pick(struct pd_core *core,
 				 const struct pd_client *client, uint32_t count,
-				 uint64_t own, uint64_t fresh);
+				 uint64_t own);
 /* Remakes at most @most CLEAN ones of other users that nobody collects;
  * returns how many. */
 uint32_t pd_segments_convert(struct pd_core *core, uint32_t user,

@@ -244,10 +244,9 @@ static void make_room(struct pd_core *core, struct pd_client *client,
 {
 	uint32_t count = view->rest;
 
-	pd_outside_begin(
-		core, client,
-		pd_segments_pick(core, client, count, view->own, view->fresh),
-		count);
+	pd_outside_begin(core, client,
+			 pd_segments_pick(core, client, count, view->own),
+			 count);
 }
 
 static void write_numbers(const struct pd_core *core,
