@@ -18,10 +18,11 @@ import subprocess
 import sys
 import time
 
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 # What is packed: folders of the build that hold programs to run, helpers of
 # theirs, or the library.
 PACKED = ["tests", "bench", "demo", "examples", "lib", "device", "cli",
-          "poold"]
+          "poold", "preload"]
 DATA = (".ptx", ".safetensors")  # what programs load from beside them
 CARRIED = ("libcmocka.so", "libjansson.so", "libsodium.so", "libz.so",
            # the HTTP server of poolswitch, and what it is made of
@@ -32,7 +33,10 @@ PACK_LIMIT = 40 << 20
 SUITE = "gpu-suite.json"
 # The commit that a packed build was made of.
 COMMIT = "commit"
-TIMEOUT_S = {"test": 300, "demo": 120, "bench": 570}
+TIMEOUT_S = {"test": 300, "demo": 120, "bench": 570, "frameworks": 580}
+# They lie in the checkout, not in the build.
+FRAMEWORKS = ROOT / "tests/gpu/frameworks/run.py"
+FRAMEWORK_COST = ROOT / "bench/frameworks.py"
 SKIPPED = 77
 
 
@@ -60,6 +64,19 @@ def suite_of(folder):
     }
 
 
+def frameworks_of(folder):
+    """Each case of the frameworks' suite, and what they cost."""
+    cases = subprocess.run([sys.executable, str(FRAMEWORKS), "--list"],
+                           stdout=subprocess.PIPE, text=True, check=True)
+    found = [("frameworks", name,
+              [sys.executable, str(FRAMEWORKS), str(folder), name])
+             for name in cases.stdout.split()]
+    if FRAMEWORK_COST.is_file():
+        found.append(("bench", "frameworks_cost",
+                      [sys.executable, str(FRAMEWORK_COST), str(folder)]))
+    return found
+
+
 def programs_of(folder, only):
     """(kind, name, command) of each program to run."""
     found = [("test", name, [str(folder / command[0]), *command[1:]])
@@ -68,6 +85,7 @@ def programs_of(folder, only):
     found += [("bench", path.name, [str(path)])
               for path in sorted(folder.glob("bench/*"))
               if is_program(path) and path.suffix != ".so"]
+    found += frameworks_of(folder)
     return [row for row in found if only in ("", row[0], row[1])]
 
 
@@ -87,6 +105,8 @@ def run_one(kind, name, argv, out, env):
     figures.unlink(missing_ok=True)
     if kind == "bench":
         argv = [*argv, "--json", str(figures)]
+    if kind == "frameworks":
+        argv = [*argv, "--json", str(out / (name + ".case.json"))]
     log = out / (name + ".log")
     with log.open("wb") as file:
         try:
@@ -159,6 +179,21 @@ def write_summary(out, rows, folder):
     (out / "suite.json").write_text(json.dumps(summary, indent=1) + "\n")
 
 
+def gather_cases(out, rows):
+    """What became of the frameworks, in one file: OUT/frameworks.json, for
+    bench/report.py --add."""
+    cases = []
+    for kind, name, _ in rows:
+        path = out / (name + ".case.json")
+        if kind == "frameworks" and path.is_file():
+            cases.append(json.loads(path.read_text()))
+    if cases:
+        suite = json.loads((out / "suite.json").read_text())
+        where = {name: suite[name] for name in ("gpu", "commit", "date")}
+        (out / "frameworks.json").write_text(
+            json.dumps({**where, "cases": cases}, indent=1) + "\n")
+
+
 def run(folder, out, only):
     programs = programs_of(folder, only)
     if not programs:
@@ -172,6 +207,7 @@ def run(folder, out, only):
         figures += new
         rows.append((kind, name, verdict_of(kind, status, new)))
     write_summary(out, rows, folder)
+    gather_cases(out, rows)
     if figures:
         print_figures(figures)
     print("\n%-6s %-32s %s" % ("kind", "program", "result"))
