@@ -55,8 +55,8 @@ const char *pd_gpu_uuid(const struct pd_gpu *gpu);
 enum ps_status pd_gpu_create(struct pd_gpu *gpu, const struct pd_gpu_plan *plan,
 			     struct pd_pool_record *pool_out);
 /* Takes an inherited pool: @fds[n] is the descriptor of segment n, -1 where
- * there is none (it was being remade, or is vacant). The descriptors are taken over, also
- * when it fails. PS_WRONG_GPU, PS_BAD_SEGMENT, ... */
+ * there is none (it was being remade, or is vacant). The descriptors are taken
+ * over, also when it fails. PS_WRONG_GPU, PS_BAD_SEGMENT, ... */
 enum ps_status pd_gpu_adopt(struct pd_gpu *gpu,
 			    const struct pd_pool_record *pool, const int *fds);
 /* Starts the thread. */
