@@ -39,6 +39,7 @@
 BS_OLD(dladdr)
 BS_OLD(dlclose)
 BS_OLD(dlerror)
+BS_OLD_OF(dlinfo, "2.3.3")
 BS_OLD(dlopen)
 BS_OLD(dlsym)
 BS_OLD(dlvsym)

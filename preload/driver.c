@@ -4,6 +4,7 @@
 #include "preload/driver.h"
 
 #include "preload/hooks.h"
+#include "preload/rivals.h"
 #include "preload/state.h"
 
 #include <dlfcn.h>
@@ -238,12 +239,14 @@ static const struct found *publish(void *library)
 	fill_driver(&made->driver, library);
 	add_places(made);
 	fill_gaps(&made->driver);
-	if (atomic_compare_exchange_strong_explicit(&published, &first, made,
-						    memory_order_acq_rel,
-						    memory_order_acquire))
-		return made;
-	free(made);
-	return first;
+	if (!atomic_compare_exchange_strong_explicit(&published, &first, made,
+						     memory_order_acq_rel,
+						     memory_order_acquire)) {
+		free(made);
+		return first;
+	}
+	pl_look_for_rivals();
+	return made;
 }
 
 static const struct found *find(void)

@@ -36,5 +36,18 @@ bool pl_is_hook_name(const char *name);
 
 /* The real one. */
 void *pl_real_dlsym(void *handle, const char *name);
+/* Where it is. */
+const void *pl_libc_dlsym(void);
+
+/*
+ * A sanitizer asks by dlsym before its own memory is there, and an allocator
+ * before it can allocate: what runs then is not instrumented, and allocates
+ * nothing.
+ */
+#if defined(__clang__)
+#define PL_EARLY __attribute__((disable_sanitizer_instrumentation))
+#else
+#define PL_EARLY __attribute__((no_sanitize("address", "thread", "undefined")))
+#endif
 
 #endif /* PRELOAD_DRIVER_H */

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The linker's version script of the preload library.
 
-make_map.py HOOKS.DEF OUT: dlsym and the hooked symbols, and nothing else.
-They have no version: a program may ask for dlsym at any.
+make_map.py HOOKS.DEF OUT: dlopen, dlsym and the hooked symbols, and nothing
+else. They have no version: a program may ask for dlsym at any.
 """
 
 import pathlib
@@ -17,7 +17,7 @@ def names_of(text):
 
 
 def main(source, out):
-    names = ["dlsym", *names_of(pathlib.Path(source).read_text("utf-8"))]
+    names = ["dlopen", "dlsym", *names_of(pathlib.Path(source).read_text("utf-8"))]
     lines = ["{", "global:", *(f"\t{name};" for name in names),
              "local:", "\t*;", "};", ""]
     pathlib.Path(out).write_text("\n".join(lines), encoding="utf-8")

@@ -8,22 +8,20 @@
  * What dlsym means by RTLD_NEXT and RTLD_DEFAULT depends on who calls it, so
  * these calls go on to the real one with the caller's own return address.
  *
- * Invariant: a sanitizer asks by dlsym before its own memory is there, and an
- * allocator before it can allocate: until a name of CUDA's is asked for,
- * nothing here is instrumented or allocates.
+ * dlopen is passed on in the same way, and only looked at for RTLD_DEEPBIND.
+ *
+ * Invariant: until a name of CUDA's is asked for, nothing here is instrumented
+ * or allocates (PL_EARLY).
  */
+#include "preload/driver.h"
 #include "preload/hooks.h"
+#include "preload/rivals.h"
 
 #include <dlfcn.h>
 #include <stdatomic.h>
 
-#if defined(__clang__)
-#define EARLY __attribute__((disable_sanitizer_instrumentation))
-#else
-#define EARLY __attribute__((no_sanitize("address", "thread", "undefined")))
-#endif
-
 typedef void *resolver(void *handle, const char *name);
+typedef void *opener(const char *file, int flags);
 
 /* In registers: where to go on, or else what to answer. */
 struct answer {
@@ -31,16 +29,24 @@ struct answer {
 	void *value;
 };
 
+struct opening {
+	opener *go_on;
+	void *value;
+};
+
 struct answer pl_dlsym_look(void *handle, const char *name);
+struct opening pl_dlopen_look(const char *file, int flags);
 
 /*
- * "dlsym" for programs is made of it by the linker: base/glibc.h gives the
- * name another meaning in our own code.
+ * "dlsym" and "dlopen" for programs are made of these by the linker:
+ * base/glibc.h gives the names another meaning in our own code. Both keep the
+ * arguments, ask @look, and go on to where it says, or answer.
  */
 __asm__(".text\n"
-	".globl pl_dlsym\n"
-	".type pl_dlsym, @function\n"
-	"pl_dlsym:\n"
+	".macro pl_entry name, look\n"
+	".globl \\name\n"
+	".type \\name, @function\n"
+	"\\name:\n"
 	".cfi_startproc\n"
 	"	endbr64\n"
 	"	pushq %rdi\n"
@@ -49,7 +55,7 @@ __asm__(".text\n"
 	"	.cfi_adjust_cfa_offset 8\n"
 	"	subq $8, %rsp\n"
 	"	.cfi_adjust_cfa_offset 8\n"
-	"	call pl_dlsym_look\n"
+	"	call \\look\n"
 	"	addq $8, %rsp\n"
 	"	.cfi_adjust_cfa_offset -8\n"
 	"	popq %rsi\n"
@@ -62,41 +68,54 @@ __asm__(".text\n"
 	"1:	movq %rdx, %rax\n"
 	"	ret\n"
 	".cfi_endproc\n"
-	".size pl_dlsym, . - pl_dlsym\n");
+	".size \\name, . - \\name\n"
+	".endm\n"
+	"pl_entry pl_dlsym, pl_dlsym_look\n"
+	"pl_entry pl_dlopen, pl_dlopen_look\n");
 
 static _Atomic(resolver *) known_dlsym;
+static _Atomic(opener *) known_dlopen;
 
-EARLY static void *no_dlsym(void *handle, const char *name)
+PL_EARLY static void *no_dlsym(void *handle, const char *name)
 {
 	(void)handle;
 	(void)name;
 	return NULL;
 }
 
-EARLY static resolver *real_dlsym(void)
+/* The C library's, newest first. */
+PL_EARLY static void *find_in_libc(const char *name)
+{
+	void *address = dlvsym(RTLD_NEXT, name, "GLIBC_2.34");
+
+	return address ? address : dlvsym(RTLD_NEXT, name, "GLIBC_2.2.5");
+}
+
+PL_EARLY static resolver *real_dlsym(void)
 {
 	resolver *real =
 		atomic_load_explicit(&known_dlsym, memory_order_relaxed);
-	void *address;
 
 	if (real)
 		return real;
-	address = dlvsym(RTLD_NEXT, "dlsym", "GLIBC_2.34");
-	if (!address)
-		address = dlvsym(RTLD_NEXT, "dlsym", "GLIBC_2.2.5");
-	if (!address)
+	real = (resolver *)(uintptr_t)find_in_libc("dlsym");
+	if (!real)
 		return no_dlsym;
-	real = (resolver *)(uintptr_t)address;
 	atomic_store_explicit(&known_dlsym, real, memory_order_relaxed);
 	return real;
 }
 
-EARLY void *pl_real_dlsym(void *handle, const char *name)
+PL_EARLY void *pl_real_dlsym(void *handle, const char *name)
 {
 	return real_dlsym()(handle, name);
 }
 
-EARLY static bool is_cuda(const char *name)
+const void *pl_libc_dlsym(void)
+{
+	return (const void *)(uintptr_t)real_dlsym();
+}
+
+PL_EARLY static bool is_cuda(const char *name)
 {
 	return name && name[0] == 'c' && name[1] == 'u';
 }
@@ -131,13 +150,32 @@ static struct answer look_at(resolver *real, void *handle, const char *name)
 	return answer;
 }
 
-EARLY struct answer pl_dlsym_look(void *handle, const char *name)
+PL_EARLY struct answer pl_dlsym_look(void *handle, const char *name)
 {
 	struct answer answer = { real_dlsym(), NULL };
 
+	if (pl_has_deep() && pl_has_driver())
+		pl_look_at_deep();
 	if (handle == RTLD_NEXT || !is_cuda(name))
 		return answer;
 	return look_at(answer.go_on, handle, name);
+}
+
+PL_EARLY struct opening pl_dlopen_look(const char *file, int flags)
+{
+	struct opening opening;
+
+	opening.value = NULL;
+	opening.go_on =
+		atomic_load_explicit(&known_dlopen, memory_order_relaxed);
+	if (!opening.go_on) {
+		opening.go_on = (opener *)(uintptr_t)find_in_libc("dlopen");
+		atomic_store_explicit(&known_dlopen, opening.go_on,
+				      memory_order_relaxed);
+	}
+	if (file && (flags & RTLD_DEEPBIND))
+		pl_note_deep(file);
+	return opening;
 }
 
 /* ---- the driver's own ---- */

@@ -14,6 +14,9 @@ GLIBC_NEWEST = (2, 28)
 # What runs when a library is loaded or unloaded.
 RUNS = {"INIT", "INIT_ARRAY", "PREINIT_ARRAY", "FINI", "FINI_ARRAY"}
 
+# What the preload stands before besides the driver.
+LOADER = {"dlopen", "dlsym"}
+
 
 def library_of(build):
     return build / "lib" / "libpoolswitch.so"
@@ -76,9 +79,9 @@ def hook_names(def_text):
 
 
 def preload_differences(exported, hooks):
-    for name in sorted(exported - hooks - {"dlsym"}):
+    for name in sorted(exported - hooks - LOADER):
         yield f"the preload exports {name}, which preload/hooks.def has not"
-    for name in sorted((hooks | {"dlsym"}) - exported):
+    for name in sorted((hooks | LOADER) - exported):
         yield f"the preload does not export {name}"
 
 

@@ -45,6 +45,12 @@ static void allocates(void)
 	TH_CU(cuMemFree_v2(address));
 }
 
+static void calls(void)
+{
+	open_driver();
+	TH_CU(cuMemFree_v2(0));
+}
+
 /* The context is another's to make: the driver says what it says. */
 static void too_early(void)
 {
@@ -68,4 +74,5 @@ static void frees_late(void)
 }
 
 TH_PROGRAM({ "finds_ours", finds_ours }, { "allocates", allocates },
-	   { "too_early", too_early }, { "frees_late", frees_late })
+	   { "calls", calls }, { "too_early", too_early },
+	   { "frees_late", frees_late })
