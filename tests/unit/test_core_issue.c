@@ -78,6 +78,19 @@ static void test_core_issue_of_what_is_not_leased_is_refused(void **state)
 	expect_no_ticket(&issue, PS_PERMISSION);
 }
 
+static void test_core_issue_of_anothers_is_refused(void **state)
+{
+	struct ip_issue issue = { .run_count = 1,
+				  .run = { { FIRST + 3, 2 } },
+				  .bytes = 512 };
+	uint32_t b;
+
+	(void)state;
+	th_assert_ok(tc_admit(&world, 1, 0, 0, &b));
+	assert_int_equal(tc_take(&world, b, 1, 0, 0), TC_GRANT);
+	expect_no_ticket(&issue, PS_PERMISSION);
+}
+
 static void test_core_issue_of_strange_runs_is_refused(void **state)
 {
 	static const struct ip_issue strange[] = {
@@ -129,6 +142,7 @@ static const struct th_test tests[] = {
 #define TEST(name) TH_TEST_SETUP(name, set_up, tear_down)
 	TEST(test_core_issue_names_owner_runs_and_range),
 	TEST(test_core_issue_of_what_is_not_leased_is_refused),
+	TEST(test_core_issue_of_anothers_is_refused),
 	TEST(test_core_issue_of_strange_runs_is_refused),
 	TEST(test_core_issue_of_a_strange_range_is_refused),
 };
