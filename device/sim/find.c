@@ -8,14 +8,43 @@
 
 typedef void function(void);
 
+/*
+ * A second address for each function, whose code is a jump to the first: for
+ * tests of what must not rely on one address being another.
+ */
+#if defined(__x86_64__)
+#define JUMP "jmp "
+#else
+#define JUMP "b "
+#endif
+#define SECOND(name)                                                           \
+	void second_##name(void);                                              \
+	__asm__(".pushsection .text\n"                                         \
+		"second_" #name ": " JUMP #name "\n"                           \
+		".popsection\n");
+#define SYMBOL(need, type, name, params) SECOND(name)
+#include "device/symbols.def"
+#undef SYMBOL
+#define PER_THREAD(name, params, args) SECOND(name##_ptsz)
+#include "device/sim/per_thread.def"
+#undef PER_THREAD
+SECOND(cuMemcpyHtoD_v2_ptds)
+SECOND(cuMemcpyDtoH_v2_ptds)
+SECOND(cuMemcpyDtoD_v2_ptds)
+SECOND(cuMemsetD8_v2_ptds)
+SECOND(cuMemsetD32_v2_ptds)
+
 static const struct version {
 	const char *name;
 	int from; /* the first version of CUDA that means this one */
-	function *plain;
-	function *per_thread;
+	function *plain[2];
+	function *per_thread[2];
 } versions[] = {
 #define VERSION(name, from, plain, per_thread)                                 \
-	{ #name, from, (function *)plain, (function *)per_thread },
+	{ #name,                                                               \
+	  from,                                                                \
+	  { (function *)plain, second_##plain },                               \
+	  { (function *)per_thread, second_##per_thread } },
 #include "device/sim/versions.def"
 #undef VERSION
 };
@@ -64,14 +93,16 @@ static CUresult answer(const char *symbol, void **address, int version,
 	CUdriverProcAddressQueryResult how;
 	const struct version *found;
 	function *chosen = NULL;
+	unsigned int which;
 
 	if (result != CUDA_SUCCESS)
 		return result;
 	found = find(symbol, version, &how);
+	which = sim_setting("POOLSWITCH_SIM_SECOND_ADDRESSES", 0) != 0;
 	if (found && flags == CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM)
-		chosen = found->per_thread;
+		chosen = found->per_thread[which];
 	else if (found)
-		chosen = found->plain;
+		chosen = found->plain[which];
 	memcpy(address, &chosen, sizeof(chosen));
 	if (status)
 		*status = how;

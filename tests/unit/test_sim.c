@@ -446,6 +446,54 @@ static void test_sim_forked_child_writes_on_after_a_death(void **state)
 
 /* ---- names ---- */
 
+static void find_at_second_address(void *arg)
+{
+	const struct dv_driver *driver;
+	CUresult (*found)(unsigned int flags);
+	void *address;
+
+	(void)arg;
+	setenv("POOLSWITCH_SIM_SECOND_ADDRESSES", "1", 1);
+	th_assert_ok(dv_driver_get(&driver));
+	th_cu(driver->cuGetProcAddress_v2("cuInit", &address, 12000, 0, NULL));
+	memcpy(&found, &address, sizeof(found));
+	assert_true(found != driver->cuInit);
+	th_cu_is(found(1), CUDA_ERROR_INVALID_VALUE);
+	assert_int_equal(th_sim_calls("cuInit"), 1);
+	th_cu(found(0));
+}
+
+static void test_sim_second_address_is_the_same_function(void **state)
+{
+	(void)state;
+	assert_int_equal(th_wait(th_fork(find_at_second_address, NULL)), 0);
+}
+
+/* Of what a graph allocates, the last of it and its executables disposes. */
+static void test_sim_memory_of_a_graph_goes_with_the_last_of_it(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	CUstream stream;
+	CUdeviceptr address;
+	CUgraphExec exec;
+	CUgraph graph;
+	size_t before;
+
+	(void)state;
+	if (!gpu)
+		return;
+	before = th_gpu_free_bytes(gpu);
+	stream = th_gpu_capture(gpu, CU_STREAM_NON_BLOCKING);
+	th_cu(gpu->driver->cuMemAllocAsync(&address, TH_SEGMENT_BYTES, stream));
+	th_cu(gpu->driver->cuStreamEndCapture(stream, &graph));
+	th_cu(gpu->driver->cuGraphInstantiateWithFlags(&exec, graph, 0));
+	th_cu(gpu->driver->cuGraphDestroy(graph));
+	assert_int_equal(th_gpu_free_bytes(gpu), before - TH_SEGMENT_BYTES);
+	th_cu(gpu->driver->cuGraphExecDestroy(exec));
+	assert_int_equal(th_gpu_free_bytes(gpu), before);
+	th_gpu_exit();
+}
+
 static const char *const exports[] = {
 #define SYMBOL(need, type, name, params) #name,
 #include "device/symbols.def"
@@ -512,6 +560,8 @@ static const struct th_test tests[] = {
 	TH_TEST(test_sim_lost_gpu_fails_all_calls_until_reset),
 	TH_TEST(test_sim_death_closes_sockets_before_the_process),
 	TH_TEST(test_sim_stream_handle_is_given_out_again),
+	TH_TEST(test_sim_second_address_is_the_same_function),
+	TH_TEST(test_sim_memory_of_a_graph_goes_with_the_last_of_it),
 	TH_TEST(test_sim_exports_the_drivers_names_alone),
 	TH_TEST(test_sim_forked_child_writes_on_after_a_death),
 };
