@@ -81,6 +81,30 @@ static void *alloc_at_last(struct ps_pool *pool, size_t bytes)
 	return NULL;
 }
 
+static void make_room_at_last(struct ps_pool *pool, uint64_t bytes)
+{
+	for (int i = 0; i < ATTEMPTS; i++) {
+		if (ps_mem_take_outside(pool, bytes) == PS_OK)
+			return;
+		assert_true(strlen(ps_error_detail()) > 8);
+		th_rest_ms(20);
+	}
+	fail_msg("no room is made: %s", ps_error_detail());
+}
+
+static void issue_at_last(struct ps_pool *pool, const void *ptr)
+{
+	struct ps_ticket ticket;
+
+	for (int i = 0; i < ATTEMPTS; i++) {
+		if (ps_ticket_issue(pool, ptr, &ticket) == PS_OK)
+			return;
+		assert_true(strlen(ps_error_detail()) > 8);
+		th_rest_ms(20);
+	}
+	fail_msg("no ticket is issued: %s", ps_error_detail());
+}
+
 static void use_and_die(int link)
 {
 	struct ps_pool *pool = attach_at_last();
@@ -88,6 +112,8 @@ static void use_and_die(int link)
 
 	(void)link;
 	th_pattern_write(pool, ptr, 3 * TH_DAEMON_SEGMENT, 5);
+	make_room_at_last(pool, 2 * TH_DAEMON_SEGMENT);
+	issue_at_last(pool, ptr);
 	raise(SIGKILL);
 }
 
@@ -100,6 +126,8 @@ static void use_and_leave(int link)
 	(void)link;
 	th_zeros_check(pool, ptr, 2 * TH_DAEMON_SEGMENT);
 	th_pattern_write(pool, ptr, 2 * TH_DAEMON_SEGMENT, 6);
+	make_room_at_last(pool, TH_DAEMON_SEGMENT);
+	th_assert_ok(ps_mem_give_outside(pool, TH_DAEMON_SEGMENT));
 	th_pattern_check(pool, ptr, 2 * TH_DAEMON_SEGMENT, 6);
 	th_assert_ok(ps_mem_free(pool, ptr));
 	th_assert_ok(ps_mem_trim(pool, 0, &released));
