@@ -224,90 +224,6 @@ static struct pd_segment_record an_open_one(enum pd_segment_state state)
 	return record;
 }
 
-static void test_journal_segment_keeps_who_has_it_open(void **state)
-{
-	const struct pd_segment_record record = an_open_one(PD_LEASED);
-	struct pd_journal *journal = a_journal();
-	struct pd_segment_record seen;
-
-	(void)state;
-	pd_journal_put_segment(journal, 3, &record);
-	seen = pd_journal_segment(journal, 3);
-	assert_int_equal(seen.state, PD_LEASED);
-	assert_int_equal(seen.epoch, 0xfedcba98);
-	assert_true(seen.is_tainted);
-	assert_memory_equal(seen.openers, record.openers, sizeof(seen.openers));
-	put(journal, 3, PD_DIRTY, PD_NO_CLIENT);
-	assert_false(pd_journal_segment(journal, 3).is_tainted);
-	pd_journal_close(journal);
-}
-
-/* Whether a record that is whole is believed. */
-static void expect_believed(const struct pd_segment_record *record,
-			    bool is_believed)
-{
-	struct pd_journal *journal = a_journal();
-	enum pd_segment_state seen;
-
-	pd_journal_put_segment(journal, 3, record);
-	seen = state_of(journal, 3);
-	assert_int_equal(seen, is_believed ? record->state : PD_DAMAGED);
-	pd_journal_close(journal);
-}
-
-static void test_journal_believes_what_can_be(void **state)
-{
-	struct pd_segment_record record = an_open_one(PD_LEASED);
-
-	(void)state;
-	expect_believed(&record, true);
-	record = an_open_one(PD_PARKED);
-	expect_believed(&record, true);
-	record = an_open_one(PD_SHARED);
-	expect_believed(&record, true);
-	record.client = 1;
-	expect_believed(&record, true);
-	record = an_open_one(PD_OUTSIDE);
-	memset(record.openers, 0xff, sizeof(record.openers));
-	expect_believed(&record, true);
-}
-
-static void test_journal_openers_that_cannot_be_are_damage(void **state)
-{
-	struct pd_segment_record record = an_open_one(PD_OUTSIDE);
-
-	(void)state;
-	expect_believed(&record, false);
-	record = an_open_one(PD_DIRTY);
-	record.client = PD_NO_CLIENT;
-	expect_believed(&record, false);
-	record = an_open_one(PD_LEASED);
-	record.openers[4] = 2; /* twice */
-	expect_believed(&record, false);
-	record.openers[4] = 1; /* its own client */
-	expect_believed(&record, false);
-	record.openers[4] = CLIENTS;
-	expect_believed(&record, false);
-	record = an_open_one(PD_SHARED);
-	memset(record.openers, 0xff, sizeof(record.openers));
-	expect_believed(&record, false);
-}
-
-static void test_journal_clients_that_cannot_be_are_damage(void **state)
-{
-	struct pd_segment_record record = an_open_one(PD_SHARED);
-
-	(void)state;
-	record.client = CLIENTS;
-	expect_believed(&record, false);
-	record = an_open_one(PD_OUTSIDE);
-	memset(record.openers, 0xff, sizeof(record.openers));
-	record.client = PD_NO_CLIENT;
-	expect_believed(&record, false);
-	record.client = CLIENTS;
-	expect_believed(&record, false);
-}
-
 static void test_journal_client_is_kept_through_changes(void **state)
 {
 	struct pd_journal *journal = a_journal();
@@ -717,10 +633,6 @@ static const struct th_test tests[] = {
 	TH_TEST(test_journal_new_has_regions_and_no_clients),
 	TH_TEST(test_journal_reopened_has_the_same_pool),
 	TH_TEST(test_journal_segment_is_kept_through_changes),
-	TH_TEST(test_journal_segment_keeps_who_has_it_open),
-	TH_TEST(test_journal_believes_what_can_be),
-	TH_TEST(test_journal_openers_that_cannot_be_are_damage),
-	TH_TEST(test_journal_clients_that_cannot_be_are_damage),
 	TH_TEST(test_journal_client_is_kept_through_changes),
 	TH_TEST(test_journal_killed_segment_writer_leaves_old_or_new),
 	TH_TEST(test_journal_killed_client_writer_leaves_old_or_new),
