@@ -114,9 +114,17 @@ enum ps_status dv_window_free(struct dv_device *dev, uint64_t address,
 /* Maps the whole of a segment; no access yet. */
 enum ps_status dv_window_map(struct dv_device *dev, uint64_t address,
 			     uint64_t bytes, uint64_t handle);
-/* For one or several whole neighbouring mappings. */
+/* For one or several whole neighbouring mappings, and for the peers too. */
 enum ps_status dv_window_set_access(struct dv_device *dev, uint64_t address,
 				    uint64_t bytes, bool writable);
+/*
+ * Another GPU of this process, by CUDA's number, may use what is given access
+ * from now on; again: well. PS_INVALID_ARGUMENT: there is none, or it is this
+ * one; PS_UNSUPPORTED: it cannot.
+ */
+enum ps_status dv_device_allow_peer(struct dv_device *dev, int ordinal);
+/* Not from now on. */
+void dv_device_drop_peer(struct dv_device *dev, int ordinal);
 /* Several whole neighbouring mappings too. Waits for no work: fence before. */
 enum ps_status dv_window_unmap(struct dv_device *dev, uint64_t address,
 			       uint64_t bytes);

@@ -14,6 +14,9 @@
 #include "device/driver.h"
 #include "device/result.h"
 
+/* More GPUs than one machine has. */
+#define DV_PEERS 64
+
 struct dv_device {
 	uint32_t magic; /* DV_DEVICE_MAGIC while it is open */
 
@@ -28,6 +31,8 @@ struct dv_device {
 
 	/* Guarded by lock. */
 	struct bs_lock lock;
+	CUdevice peer[DV_PEERS]; /* other GPUs that may use its segments */
+	unsigned int peers;
 	struct dv_fence *spare; /* fences to use again, with their events */
 	uint64_t recorded_all;  /* fences of dv_fence_record_all() so far... */
 	uint64_t passed_all;    /* ...and how many of them, where they have no

@@ -186,18 +186,29 @@ enum ps_status dv_window_map(struct dv_device *dev, uint64_t address,
 			 (unsigned long long)address);
 }
 
-enum ps_status dv_window_set_access(struct dv_device *dev, uint64_t address,
-				    uint64_t bytes, bool writable)
+static CUmemAccessDesc access_of(CUdevice gpu, bool writable)
 {
-	CUmemAccessDesc access = {
-		.location = { CU_MEM_LOCATION_TYPE_DEVICE, dev->ordinal },
+	return (CUmemAccessDesc){
+		.location = { CU_MEM_LOCATION_TYPE_DEVICE, gpu },
 		.flags = writable ? CU_MEM_ACCESS_FLAGS_PROT_READWRITE
 				  : CU_MEM_ACCESS_FLAGS_PROT_READ,
 	};
+}
 
+enum ps_status dv_window_set_access(struct dv_device *dev, uint64_t address,
+				    uint64_t bytes, bool writable)
+{
+	CUmemAccessDesc access[1 + DV_PEERS];
+	size_t count = 1;
+
+	access[0] = access_of(dev->ordinal, writable);
+	bs_lock_take(&dev->lock);
+	for (unsigned int i = 0; i < dev->peers; i++)
+		access[count++] = access_of(dev->peer[i], writable);
+	bs_lock_drop(&dev->lock);
 	return dv_result(
 		dev->driver,
-		dev->driver->cuMemSetAccess(address, bytes, &access, 1),
+		dev->driver->cuMemSetAccess(address, bytes, access, count),
 		"setting the access of %llu bytes at 0x%llx",
 		(unsigned long long)bytes, (unsigned long long)address);
 }

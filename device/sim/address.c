@@ -308,6 +308,21 @@ static void protect_mapping(struct sim_mapping *mapping,
 	syscall(SYS_mprotect, mapping->address, mapping->bytes, protection);
 }
 
+CUresult sim_address_allow(uint64_t address, uint64_t bytes, CUdevice peer,
+			   CUmemAccess_flags flags)
+{
+	size_t count;
+	size_t first;
+	size_t i;
+
+	pthread_rwlock_wrlock(&lock);
+	count = whole_mappings(address, bytes, &first);
+	for (i = first; i < first + count; i++)
+		mappings[i].peer[peer] = flags;
+	pthread_rwlock_unlock(&lock);
+	return count ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
 CUresult sim_address_protect(uint64_t address, uint64_t bytes,
 			     CUmemAccess_flags flags)
 {

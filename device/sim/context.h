@@ -13,8 +13,6 @@
 
 #include <stdatomic.h>
 
-#define SIM_DEVICES_MAX 4
-
 struct sim_queue;
 
 struct CUctx_st {

@@ -3,6 +3,7 @@
 
 /* Physical memory by handle, and its mapping: the VMM calls. */
 #include "device/sim/address.h"
+#include "device/sim/context.h"
 #include "device/sim/entry.h"
 
 #include <pthread.h>
@@ -270,13 +271,52 @@ CUresult cuMemUnmap(CUdeviceptr address, size_t bytes)
 	return sim_address_unmap(address, bytes);
 }
 
+static bool is_gpu(const CUmemLocation *location)
+{
+	return location->type == CU_MEM_LOCATION_TYPE_DEVICE &&
+	       sim_is_device(location->id);
+}
+
+/* All memory lies on the first GPU. */
+static CUresult set_access(uint64_t address, uint64_t bytes,
+			   const CUmemAccessDesc *access)
+{
+	if (!is_gpu(&access->location))
+		return CUDA_ERROR_INVALID_VALUE;
+	if (access->location.id == 0)
+		return sim_address_protect(address, bytes, access->flags);
+	return sim_address_allow(address, bytes, access->location.id,
+				 access->flags);
+}
+
 CUresult cuMemSetAccess(CUdeviceptr address, size_t bytes,
 			const CUmemAccessDesc *access, size_t count)
 {
+	CUresult result = CUDA_SUCCESS;
+
 	ENTER(cuMemSetAccess);
-	if (!access || count != 1 ||
-	    access->location.type != CU_MEM_LOCATION_TYPE_DEVICE ||
-	    access->location.id != 0)
+	if (!access || count == 0)
 		return CUDA_ERROR_INVALID_VALUE;
-	return sim_address_protect(address, bytes, access->flags);
+	for (size_t i = 0; i < count && result == CUDA_SUCCESS; i++)
+		result = set_access(address, bytes, &access[i]);
+	return result;
+}
+
+CUresult cuMemGetAccess(unsigned long long *flags,
+			const CUmemLocation *location, CUdeviceptr address)
+{
+	struct sim_mapping mapping;
+
+	ENTER(cuMemGetAccess);
+	if (!flags || !location || !is_gpu(location) ||
+	    !sim_address_find(address, &mapping) || mapping.kind != SIM_SEGMENT)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (location->id != 0)
+		*flags = mapping.peer[location->id];
+	else
+		*flags = mapping.is_writable
+				 ? CU_MEM_ACCESS_FLAGS_PROT_READWRITE
+			 : mapping.is_readable ? CU_MEM_ACCESS_FLAGS_PROT_READ
+					       : CU_MEM_ACCESS_FLAGS_PROT_NONE;
+	return CUDA_SUCCESS;
 }

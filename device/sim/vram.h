@@ -20,6 +20,7 @@
 #include <stdbool.h>
 
 #define SIM_GRANULARITY (2u << 20)
+#define SIM_DEVICES_MAX 4
 
 struct sim_range {
 	uint64_t offset; /* in the file */

@@ -8,6 +8,7 @@
 #include "tests/support/gpu.h"
 
 #include <signal.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -375,6 +376,70 @@ static void test_value_wait_sees_another_process_write(void **state)
 	th_gpu_pair(write_value_into_segment, wait_for_value_in_segment);
 }
 
+/* ---- access by GPU ---- */
+
+static unsigned long long access_of(const struct th_gpu *gpu, int device,
+				    CUdeviceptr address)
+{
+	const CUmemLocation location = { CU_MEM_LOCATION_TYPE_DEVICE, device };
+	unsigned long long flags = 99;
+
+	th_cu(gpu->driver->cuMemGetAccess(&flags, &location, address));
+	return flags;
+}
+
+static void test_access_is_told_as_it_was_set(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	int device;
+	CUdeviceptr address;
+
+	(void)state;
+	if (!gpu)
+		return;
+	device = gpu->writable.location.id;
+	address = th_gpu_segment(gpu);
+	assert_int_equal(access_of(gpu, device, address),
+			 CU_MEM_ACCESS_FLAGS_PROT_READWRITE);
+	th_cu(gpu->driver->cuMemSetAccess(address, SEGMENT, &gpu->readable, 1));
+	assert_int_equal(access_of(gpu, device, address + 4),
+			 CU_MEM_ACCESS_FLAGS_PROT_READ);
+	th_gpu_exit();
+}
+
+static void set_both(const struct th_gpu *gpu, CUdeviceptr address)
+{
+	CUmemAccessDesc both[2] = { gpu->writable, gpu->writable };
+
+	both[1].location.id = 1;
+	assert_int_equal(access_of(gpu, 1, address),
+			 CU_MEM_ACCESS_FLAGS_PROT_NONE);
+	th_cu(gpu->driver->cuMemSetAccess(address, SEGMENT, both, 2));
+	assert_int_equal(access_of(gpu, 1, address),
+			 CU_MEM_ACCESS_FLAGS_PROT_READWRITE);
+}
+
+/* Says nothing on a machine with one GPU; the simulated one shows two. */
+static void test_access_of_two_gpus_is_set_at_once(void **state)
+{
+	const struct th_gpu *gpu;
+	int count = 0, can = 0;
+
+	(void)state;
+	setenv("POOLSWITCH_SIM_DEVICES", "2", 1);
+	gpu = th_gpu_child();
+	if (!gpu) {
+		unsetenv("POOLSWITCH_SIM_DEVICES");
+		return;
+	}
+	th_cu(gpu->driver->cuDeviceGetCount(&count));
+	if (count > 1)
+		th_cu(gpu->driver->cuDeviceCanAccessPeer(&can, 1, 0));
+	if (can)
+		set_both(gpu, th_gpu_segment(gpu));
+	th_gpu_exit();
+}
+
 static const struct th_test tests[] = {
 	TH_TEST(test_segment_by_descriptor_shows_contents),
 	TH_TEST(test_read_only_importer_cannot_copy_into_it),
@@ -387,6 +452,8 @@ static const struct th_test tests[] = {
 	TH_TEST(test_legacy_open_in_the_exporter_is_refused),
 	TH_TEST(test_legacy_importer_outlives_the_exporter),
 	TH_TEST(test_value_wait_sees_another_process_write),
+	TH_TEST(test_access_is_told_as_it_was_set),
+	TH_TEST(test_access_of_two_gpus_is_set_at_once),
 };
 
 TH_MAIN("conformance_sharing", tests)
