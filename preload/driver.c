@@ -205,13 +205,22 @@ static void add_places(struct found *found)
 
 /* ---- finding it ---- */
 
-/* To one that is too old for a pool calls are forwarded all the same. */
-static void fill_driver(struct dv_driver *driver, void *library)
+/* For a call of a function that the driver lacks. */
+static void fill_gap(struct dv_driver *driver, size_t offset)
 {
-	if (dv_driver_use(library, pl_real_dlsym) == PS_OK) {
-		*driver = *dv_driver_loaded();
-		return;
-	}
+	void *address;
+
+	memcpy(&address, (char *)driver + offset, sizeof(address));
+	if (!address)
+		fill_slot(driver, offset, (void *)(uintptr_t)&not_there);
+}
+
+/*
+ * To one that is too old for a pool calls are forwarded all the same. Our own
+ * calls may ask it for anything: it lacks more than an optional function.
+ */
+static void fill_unfit(struct dv_driver *driver, void *library)
+{
 #define SYMBOL(need, type, name, params)                                       \
 	fill_slot(driver, offsetof(struct dv_driver, name),                    \
 		  pl_real_dlsym(library, #name));
@@ -219,13 +228,16 @@ static void fill_driver(struct dv_driver *driver, void *library)
 #undef SYMBOL
 }
 
-static void fill_gaps(struct dv_driver *driver)
+static void fill_gaps(struct dv_driver *driver, bool is_fit)
 {
-	void *filler = (void *)(uintptr_t)&not_there;
-
 	for (size_t i = 0; i < HOOKS; i++)
-		if (!slot_of(driver, &hooks[i]))
-			fill_slot(driver, hooks[i].offset, filler);
+		fill_gap(driver, hooks[i].offset);
+	if (is_fit)
+		return;
+#define SYMBOL(need, type, name, params)                                       \
+	fill_gap(driver, offsetof(struct dv_driver, name));
+#include "device/symbols.def"
+#undef SYMBOL
 }
 
 /* @library stays open: its threads would not survive its end. */
@@ -233,12 +245,17 @@ static const struct found *publish(void *library)
 {
 	struct found *made = calloc(1, sizeof(*made));
 	const struct found *first = NULL;
+	bool is_fit;
 
 	if (!made)
 		return NULL;
-	fill_driver(&made->driver, library);
+	is_fit = dv_driver_use(library, pl_real_dlsym) == PS_OK;
+	if (is_fit)
+		made->driver = *dv_driver_loaded();
+	else
+		fill_unfit(&made->driver, library);
 	add_places(made);
-	fill_gaps(&made->driver);
+	fill_gaps(&made->driver, is_fit);
 	if (!atomic_compare_exchange_strong_explicit(&published, &first, made,
 						     memory_order_acq_rel,
 						     memory_order_acquire)) {
