@@ -54,6 +54,16 @@ EXPECTED = {
         ("beside 4 that never pause", "taken, p99"),
         ("beside one that is stopped", "of that alone"),
     ),
+    "preload": (
+        ("driver, pairs of 2 MiB", "pair median"),
+        ("preload, pairs of 2 MiB", "pair median"),
+        ("preload, pairs of 64 MiB", "faster, by median"),
+        ("preload, pairs of 1024 MiB", "faster, by median"),
+        ("driver, a stream busy for 50 ms", "free"),
+        ("preload, a stream busy for 50 ms", "free"),
+        ("preload, cuMemFree of no memory", "added to a call"),
+        ("preload, cuDevicePrimaryCtxRetain", "added to a call"),
+    ),
     "switch_latency": (
         ("poolswitch VMM, kept, 1 GiB", "switch p50"),
         ("poolswitch VMM, kept, 1 GiB", "switch p99"),

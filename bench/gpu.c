@@ -20,6 +20,7 @@
 static const struct dv_driver *driver;
 static struct dv_device *device;
 static CUcontext context;
+static CUdevice gpu;
 static CUmodule module;
 static CUfunction touch;
 
@@ -83,7 +84,6 @@ bool bn_gpu_open(uint64_t *init_ns_out, uint64_t *context_ns_out)
 {
 	uint64_t start = bn_now_ns();
 	uint64_t ready;
-	CUdevice gpu;
 
 	if (dv_driver_get(&driver) != PS_OK ||
 	    !did(driver->cuInit(0), "starting CUDA"))
@@ -104,8 +104,6 @@ bool bn_gpu_open(uint64_t *init_ns_out, uint64_t *context_ns_out)
 
 void bn_gpu_close(void)
 {
-	CUdevice gpu;
-
 	if (context == NULL)
 		return;
 	if (module != NULL)
@@ -114,8 +112,7 @@ void bn_gpu_close(void)
 	driver->cuCtxSetCurrent(NULL);
 	dv_device_close(device);
 	device = NULL;
-	if (driver->cuDeviceGet(&gpu, 0) == CUDA_SUCCESS)
-		driver->cuDevicePrimaryCtxRelease_v2(gpu);
+	driver->cuDevicePrimaryCtxRelease_v2(gpu);
 	context = NULL;
 }
 
@@ -151,15 +148,68 @@ bool bn_stream_wait(void *stream)
 	return did(driver->cuStreamSynchronize(stream), "waiting for a stream");
 }
 
+/* ---- plain calls ---- */
+
+bool bn_plain_alloc(uint64_t bytes, uint64_t *ptr_out)
+{
+	CUdeviceptr ptr;
+	CUresult result = driver->cuMemAlloc_v2(&ptr, bytes);
+
+	if (result != CUDA_SUCCESS)
+		return did(result, "cuMemAlloc");
+	*ptr_out = ptr;
+	return true;
+}
+
+bool bn_plain_free(uint64_t ptr)
+{
+	CUresult result = driver->cuMemFree_v2(ptr);
+
+	return result == CUDA_SUCCESS || did(result, "cuMemFree");
+}
+
+bool bn_primary_retain(void)
+{
+	CUcontext same;
+	CUresult result = driver->cuDevicePrimaryCtxRetain(&same, gpu);
+
+	return result == CUDA_SUCCESS || did(result, "retaining the context");
+}
+
+bool bn_primary_release(void)
+{
+	CUresult result = driver->cuDevicePrimaryCtxRelease_v2(gpu);
+
+	return result == CUDA_SUCCESS || did(result, "releasing the context");
+}
+
+bool bn_word_new(uint32_t **word_out)
+{
+	void *memory;
+
+	if (!did(driver->cuMemHostAlloc(&memory, 4096, 0),
+		 "a page that the GPU sees"))
+		return false;
+	*word_out = memory;
+	**word_out = 0;
+	return true;
+}
+
+bool bn_stream_block(void *stream, uint32_t *word, uint32_t value)
+{
+	return did(driver->cuStreamWaitValue32_v2(
+			   stream, (CUdeviceptr)(uintptr_t)word, value,
+			   CU_STREAM_WAIT_VALUE_GEQ),
+		   "blocking a stream");
+}
+
 /* ---- the driver's pool ---- */
 
 static bool set_threshold(uint64_t bytes)
 {
 	CUmemoryPool pool;
-	CUdevice gpu;
 
-	return did(driver->cuDeviceGet(&gpu, 0), "opening GPU 0") &&
-	       did(driver->cuDeviceGetDefaultMemPool(&pool, gpu),
+	return did(driver->cuDeviceGetDefaultMemPool(&pool, gpu),
 		   "asking for the default memory pool") &&
 	       did(driver->cuMemPoolSetAttribute(
 			   pool, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &bytes),

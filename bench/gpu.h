@@ -44,6 +44,17 @@ bool bn_driver_pool_trim(void);
 bool bn_driver_pool_alloc(void *stream, uint64_t bytes, uint64_t *ptr_out);
 bool bn_driver_pool_free(void *stream, uint64_t ptr);
 
+/* cuMemAlloc() and cuMemFree() as any program calls them. */
+bool bn_plain_alloc(uint64_t bytes, uint64_t *ptr_out);
+bool bn_plain_free(uint64_t ptr);
+bool bn_primary_retain(void);
+bool bn_primary_release(void);
+
+/* A word of the host, 0, that the GPU sees; lives as long as the process. */
+bool bn_word_new(uint32_t **word_out);
+/* The stream does nothing more until @word is @value or greater. */
+bool bn_stream_block(void *stream, uint32_t *word, uint32_t value);
+
 /* The kernel adds one to the first and to the last word of a range. */
 bool bn_touch_load(void);
 bool bn_touch_launch(void *stream, uint64_t ptr, uint64_t bytes);
