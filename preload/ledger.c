@@ -7,7 +7,6 @@
 #include "base/status.h"
 
 #include <stdatomic.h>
-#include <stdlib.h>
 #include <sys/mman.h>
 
 /*
@@ -33,13 +32,22 @@ struct ledger {
 
 static struct ledger *_Atomic shared_ledger;
 
+/* Zeros; NULL: there are none. Not by malloc(), which is the program's: one
+ * that looks for leaks sees no pointer from a page of our own. */
+static void *get_pages(size_t bytes)
+{
+	void *pages = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return pages != MAP_FAILED ? pages : NULL;
+}
+
 static struct ledger *make_ledger(void)
 {
+	struct ledger *made = get_pages(sizeof(*made));
 	struct ledger *expected = NULL;
-	struct ledger *made = mmap(NULL, sizeof(*made), PROT_READ | PROT_WRITE,
-				   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	if (made == MAP_FAILED)
+	if (!made)
 		return NULL;
 	bs_lock_init(&made->lock, BS_RANK_LEDGER);
 	if (madvise(made, sizeof(*made), MADV_WIPEONFORK) == 0 &&
@@ -150,22 +158,25 @@ static void move_to(struct ledger *ledger, struct pl_entry *places, size_t size)
 static bool make_free_place(struct ledger *ledger)
 {
 	struct pl_entry *places, *old;
-	size_t size;
+	size_t size, old_size;
 
 	while (ledger->used >= ledger->size / 4 * 3) {
 		size = ledger->size ? 2 * ledger->size : PLACES_MIN;
 		bs_lock_drop(&ledger->lock);
-		places = calloc(size, sizeof(*places));
+		places = get_pages(size * sizeof(*places));
 		bs_lock_take(&ledger->lock);
 		if (!places)
 			return false;
 		old = places;
+		old_size = size;
 		if (size > ledger->size) {
 			old = ledger->places;
+			old_size = ledger->size;
 			move_to(ledger, places, size);
 		}
 		bs_lock_drop(&ledger->lock);
-		free(old);
+		if (old)
+			munmap(old, old_size * sizeof(*old));
 		bs_lock_take(&ledger->lock);
 	}
 	return true;
