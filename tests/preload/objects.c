@@ -4,11 +4,10 @@
 /*
  * Memory that the pool cannot hold: objects of the program's own, mapped into
  * one long range of addresses as PyTorch's expandable segments are, managed
- * memory and arrays. TH_SEGMENTS: how much this process may have, in segments.
+ * memory and arrays.
  */
 #include "tests/preload/memory.h"
 
-#include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -24,9 +23,13 @@ static const CUmemAllocationProp on_gpu = {
 	.location = { .type = CU_MEM_LOCATION_TYPE_DEVICE },
 };
 
+/* How much this process may have. */
 static size_t segments(void)
 {
-	return (size_t)atoi(getenv("TH_SEGMENTS"));
+	size_t free_now, total;
+
+	TH_CU(th_cu.cuMemGetInfo_v2(&free_now, &total));
+	return total / UNIT;
 }
 
 static void open_range(void)
@@ -89,9 +92,10 @@ static void expands(void)
 static void shares_quota(void)
 {
 	CUdeviceptr block, other;
-	size_t half = segments() / 2;
+	size_t half;
 
 	open_range();
+	half = segments() / 2;
 	TH_CU(th_cu.cuMemAlloc_v2(&block, half * UNIT));
 	for (size_t i = 0; i < segments() - half; i++)
 		TH_CU(grow(i));

@@ -311,10 +311,22 @@ static void freed_is_not_given(void)
 		 CUDA_ERROR_INVALID_VALUE);
 }
 
-/* TH_FILE: where one process leaves its handle for another of later. */
+/* Where one process leaves its handle for another of later: beside the
+ * daemon's socket. */
+static FILE *open_file(const char *mode)
+{
+	char path[200];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s.handle", getenv("POOLSWITCH_SOCKET"));
+	file = fopen(path, mode);
+	TH_CHECK(file != NULL);
+	return file;
+}
+
 static void writes_handle(void)
 {
-	FILE *file = fopen(getenv("TH_FILE"), "we");
+	FILE *file = open_file("we");
 	CUipcMemHandle handle;
 
 	th_cuda_open();
@@ -326,7 +338,7 @@ static void writes_handle(void)
 /* It has memory itself, which may be what the handle named. */
 static void refuses_handle(void)
 {
-	FILE *file = fopen(getenv("TH_FILE"), "re");
+	FILE *file = open_file("re");
 	CUipcMemHandle handle;
 	CUdeviceptr here;
 

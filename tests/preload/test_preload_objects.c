@@ -9,20 +9,19 @@
 /* Of the pool, what this client may have. */
 #define SEGMENTS 12
 
-static const char *const *environment(void)
+static const char *quota(void)
 {
-	static char quota[64], number[64];
-	static const char *const env[] = { quota, number, NULL };
+	static char text[64];
 
-	snprintf(quota, sizeof(quota), "POOLSWITCH_QUOTA=%llu",
+	snprintf(text, sizeof(text), "POOLSWITCH_QUOTA=%llu",
 		 (unsigned long long)(SEGMENTS * TH_DAEMON_SEGMENT));
-	snprintf(number, sizeof(number), "TH_SEGMENTS=%d", SEGMENTS);
-	return env;
+	return text;
 }
 
 static void play(const char *scenario)
 {
-	struct th_preload_plan plan = { .env = environment() };
+	const char *const env[] = { quota(), NULL };
+	struct th_preload_plan plan = { .env = env };
 	struct th_daemon daemon;
 
 	th_daemon_start(&daemon, NULL);
@@ -60,7 +59,8 @@ static int64_t number_of(pid_t pid, const char *name)
 
 static void test_objects_are_shown_by_the_daemon(void **state)
 {
-	struct th_preload_plan plan = { .env = environment() };
+	const char *const env[] = { quota(), NULL };
+	struct th_preload_plan plan = { .env = env };
 	struct th_preload run;
 	struct th_daemon daemon;
 
@@ -78,9 +78,7 @@ static void test_objects_are_shown_by_the_daemon(void **state)
 
 static void test_objects_beyond_the_quota_spill_and_are_counted(void **state)
 {
-	const char *const *quota = environment();
-	const char *const env[] = { quota[0], quota[1],
-				    "POOLSWITCH_AT_QUOTA=spill",
+	const char *const env[] = { quota(), "POOLSWITCH_AT_QUOTA=spill",
 				    "POOLSWITCH_LOG=off", NULL };
 	struct th_preload_plan plan = { .env = env };
 	struct th_preload run;
@@ -100,7 +98,8 @@ static void test_objects_beyond_the_quota_spill_and_are_counted(void **state)
 
 static void test_objects_of_a_killed_program_come_back(void **state)
 {
-	struct th_preload_plan plan = { .env = environment() };
+	const char *const env[] = { quota(), NULL };
+	struct th_preload_plan plan = { .env = env };
 	struct th_preload run;
 	struct th_daemon daemon;
 

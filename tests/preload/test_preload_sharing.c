@@ -4,7 +4,6 @@
 /* Processes under the preload share memory as CUDA programs do. */
 #include "tests/preload/runner.h"
 
-#include <stdio.h>
 #include <unistd.h>
 
 static void play(const char *program, const char *scenario,
@@ -51,29 +50,20 @@ SHARING_TEST(test_share_handle_released_exports_nothing, "exports",
 /* The daemon has begun anew meanwhile: another pool, another key. */
 static void test_share_by_foreign_handle_is_refused(void **state)
 {
-	char file[200];
-	const char *env[] = { file, NULL };
-	struct th_preload_plan plan = { .env = env };
-
 	(void)state;
-	snprintf(file, sizeof(file), "TH_FILE=%s/handle", th_temp_dir());
-	play("shares", "writes_handle", &plan);
-	play("shares", "refuses_handle", &plan);
+	play("shares", "writes_handle", NULL);
+	play("shares", "refuses_handle", NULL);
 }
 
 static void test_share_by_stale_handle_is_refused(void **state)
 {
-	char file[200];
-	const char *env[] = { file, NULL };
-	struct th_preload_plan plan = { .env = env };
 	struct th_daemon daemon;
 
 	(void)state;
-	snprintf(file, sizeof(file), "TH_FILE=%s/handle", th_temp_dir());
 	th_daemon_start(&daemon, NULL);
-	th_preload_check("shares", "writes_handle", &plan);
+	th_preload_check("shares", "writes_handle", NULL);
 	th_daemon_settle(0, &(struct th_daemon_sums){ 0 });
-	th_preload_check("shares", "refuses_handle", &plan);
+	th_preload_check("shares", "refuses_handle", NULL);
 	th_daemon_stop(&daemon);
 }
 
