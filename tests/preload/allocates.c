@@ -329,6 +329,14 @@ static void refused(void)
 	TH_CHECK(th_driver_calls("cuMemAlloc_v2") == 0);
 }
 
+/* The daemon is asked again after a second, and nobody is told again. */
+static void refused_again(void)
+{
+	refused();
+	usleep(1100000);
+	refused();
+}
+
 static void passed(void)
 {
 	CUdeviceptr address;
@@ -367,5 +375,6 @@ TH_PROGRAM({ "served", served }, { "holds", holds }, { "wrong", wrong },
 	   { "uses_quota_up", uses_quota_up }, { "spills", spills },
 	   { "frees_fenced", frees_fenced }, { "frees_waiting", frees_waiting },
 	   { "keeps_errno", keeps_errno }, { "threads", threads },
-	   { "forks", forks }, { "refused", refused }, { "passed", passed },
+	   { "forks", forks }, { "refused", refused },
+	   { "refused_again", refused_again }, { "passed", passed },
 	   { "tries_again", tries_again })

@@ -5,8 +5,6 @@
 #include "tests/preload/gate.h"
 #include "tests/preload/memory.h"
 
-#include <pthread.h>
-
 #define MIB ((size_t)1 << 20)
 
 static CUdeviceptr take(size_t bytes, CUstream stream)
@@ -87,30 +85,17 @@ static void served(void)
 	TH_CHECK(th_driver_calls("cuMemFreeAsync") == 0);
 }
 
-static void *order_own_stream(void *address_out)
-{
-	CUdeviceptr address = 0;
-
-	th_cuda_enter();
-	TH_CU(th_cu.cuMemAllocAsync_ptsz(&address, MIB, NULL));
-	TH_CU(th_cu.cuMemFreeAsync_ptsz(address, NULL));
-	*(CUdeviceptr *)address_out = address;
-	return NULL;
-}
-
-/* The stream that is meant is each thread's own: what one has freed there is
- * its own first. */
+/* The stream that is meant is the thread's own: what was freed there is not the
+ * legacy one's before the work is done. */
 static void per_thread(void)
 {
-	CUdeviceptr mine = 0, again = 0, other;
-	pthread_t thread;
+	CUdeviceptr mine = 0, other, again = 0;
 
 	th_cuda_open();
 	th_gate_close(CU_STREAM_PER_THREAD);
 	TH_CU(th_cu.cuMemAllocAsync_ptsz(&mine, MIB, NULL));
 	TH_CU(th_cu.cuMemFreeAsync_ptsz(mine, NULL));
-	TH_CHECK(pthread_create(&thread, NULL, order_own_stream, &other) == 0);
-	pthread_join(thread, NULL);
+	other = take(MIB, NULL);
 	TH_CHECK(other != mine);
 	TH_CU(th_cu.cuMemAllocAsync_ptsz(&again, MIB, NULL));
 	TH_CHECK(again == mine);

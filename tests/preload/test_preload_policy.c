@@ -23,7 +23,8 @@ static void test_policy_no_daemon_says_where_and_how_once(void **state)
 	static const char *const env[] = { "POOLSWITCH_SOCKET=/nowhere/socket",
 					   NULL };
 	const struct th_preload_plan plan = { .env = env };
-	const char *said = th_preload_said("allocates", "refused", &plan, 0);
+	const char *said =
+		th_preload_said("allocates", "refused_again", &plan, 0);
 
 	(void)state;
 	assert_one_line(said, "/nowhere/socket");
