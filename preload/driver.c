@@ -161,13 +161,16 @@ static bool base_of(const char *name, char base_out[NAME_BYTES])
 
 /*
  * The driver may give one address by dlsym and another by its own resolver:
- * each way to this function of it leads to ours.
+ * each way to this function of it leads to ours. Of one that it lacks it would
+ * name an older one, which takes other arguments.
  */
 static void add_answers(struct found *found, const struct hook *hook)
 {
 	const struct dv_driver *driver = &found->driver;
 	char base[NAME_BYTES];
 
+	if (!slot_of(driver, hook))
+		return;
 	if (base_of(hook->name, base)) {
 		add_place(found,
 			  ask(driver, base, hook->version,
@@ -193,14 +196,6 @@ static void add_places(struct found *found)
 			  hooks[i].ours);
 	for (i = 0; i < HOOKS; i++)
 		add_answers(found, &hooks[i]);
-#define HOOK(name, version)
-#define ALIAS(name, other, version)                                            \
-	add_place(found,                                                       \
-		  ask(&found->driver, #other, version,                         \
-		      CU_GET_PROC_ADDRESS_DEFAULT),                            \
-		  (void *)(uintptr_t)&name);
-#include "preload/hooks.def"
-#undef HOOK
 }
 
 /* ---- finding it ---- */

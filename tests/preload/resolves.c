@@ -114,6 +114,9 @@ static void refused(void)
 static void other_version(void)
 {
 	TH_CHECK(!th_is_ours(ask_for("cuMemAlloc", 2000, 0), NULL));
+	TH_CHECK(th_is_ours(ask_for("cuCtxCreate", 3020, 0), "cuCtxCreate_v2"));
+	TH_CHECK(
+		th_is_ours(ask_for("cuCtxCreate", 11040, 0), "cuCtxCreate_v3"));
 }
 
 /* ---- all of them ---- */
@@ -124,23 +127,18 @@ static const char *const hooked[] = {
 #undef HOOK
 };
 
-static bool is_ours_or_none(const void *address, const char *name)
-{
-	return !address || th_is_ours(address, name);
-}
-
 static void every_hook(void)
 {
 	void *library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
 
 	for (size_t i = 0; i < sizeof(hooked) / sizeof(hooked[0]); i++)
-		TH_CHECK(is_ours_or_none(dlsym(library, hooked[i]), hooked[i]));
+		TH_CHECK(th_is_ours(dlsym(library, hooked[i]), hooked[i]));
 }
 
 static void every_version(void)
 {
 #define HOOK(name, version)                                                    \
-	TH_CHECK(is_ours_or_none(                                              \
+	TH_CHECK(th_is_ours(                                                   \
 		ask_for(th_base_of(#name), version, th_flags_of(#name)),       \
 		#name));
 #include "preload/hooks.def"
@@ -160,7 +158,7 @@ static void all_others(void)
 	void *library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
 
 #define SYMBOL(need, type, name, params)                                       \
-	if (!is_hooked(#name) && dlsym(library, #name))                        \
+	if (!is_hooked(#name))                                                 \
 		TH_CHECK(th_is_drivers(dlsym(library, #name), #name));
 #include "device/symbols.def"
 #undef SYMBOL

@@ -48,6 +48,34 @@ RESOLVE_TEST(test_resolve_linked_program_finds_ours, "links", "finds_ours")
 RESOLVE_TEST(test_resolve_old_dlsym_finds_ours, "versions", "old")
 RESOLVE_TEST(test_resolve_newest_dlsym_finds_ours, "versions", "newest")
 
+/* A driver whose own resolver gives other addresses than dlsym does. */
+static void check_second(const char *scenario)
+{
+	static const char *const env[] = { "POOLSWITCH_SIM_SECOND_ADDRESSES=1",
+					   NULL };
+	const struct th_preload_plan plan = { .env = env };
+
+	th_preload_check("resolves", scenario, &plan);
+}
+
+static void test_resolve_second_addresses_are_ours(void **state)
+{
+	(void)state;
+	check_second("every_version");
+}
+
+static void test_resolve_second_resolver_is_ours(void **state)
+{
+	(void)state;
+	check_second("as_runtime");
+}
+
+static void test_resolve_second_per_thread_address_is_that(void **state)
+{
+	(void)state;
+	check_second("per_thread");
+}
+
 static const struct th_test tests[] = {
 	TH_TEST(test_resolve_as_runtime_finds_ours),
 	TH_TEST(test_resolve_as_old_runtime_finds_ours),
@@ -73,6 +101,9 @@ static const struct th_test tests[] = {
 	TH_TEST(test_resolve_linked_program_finds_ours),
 	TH_TEST(test_resolve_old_dlsym_finds_ours),
 	TH_TEST(test_resolve_newest_dlsym_finds_ours),
+	TH_TEST(test_resolve_second_addresses_are_ours),
+	TH_TEST(test_resolve_second_resolver_is_ours),
+	TH_TEST(test_resolve_second_per_thread_address_is_that),
 };
 
 TH_MAIN("preload_resolve", tests)
