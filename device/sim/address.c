@@ -294,13 +294,22 @@ static size_t whole_mappings(uint64_t address, uint64_t bytes, size_t *first)
 	return end == address + bytes ? i - *first : 0;
 }
 
-static void protect_mapping(struct sim_mapping *mapping,
+/* The host's MMU knows one access only: what any of the GPUs has. */
+static void protect_mapping(struct sim_mapping *mapping, CUdevice device,
 			    CUmemAccess_flags flags)
 {
 	int protection = PROT_NONE;
+	int i;
 
-	mapping->is_readable = flags != CU_MEM_ACCESS_FLAGS_PROT_NONE;
-	mapping->is_writable = flags == CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
+	mapping->access[device] = flags;
+	mapping->is_readable = false;
+	mapping->is_writable = false;
+	for (i = 0; i < SIM_DEVICES_MAX; i++) {
+		if (mapping->access[i] != CU_MEM_ACCESS_FLAGS_PROT_NONE)
+			mapping->is_readable = true;
+		if (mapping->access[i] == CU_MEM_ACCESS_FLAGS_PROT_READWRITE)
+			mapping->is_writable = true;
+	}
 	if (mapping->is_readable)
 		protection |= PROT_READ;
 	if (mapping->is_writable)
@@ -308,22 +317,7 @@ static void protect_mapping(struct sim_mapping *mapping,
 	syscall(SYS_mprotect, mapping->address, mapping->bytes, protection);
 }
 
-CUresult sim_address_allow(uint64_t address, uint64_t bytes, CUdevice peer,
-			   CUmemAccess_flags flags)
-{
-	size_t count;
-	size_t first;
-	size_t i;
-
-	pthread_rwlock_wrlock(&lock);
-	count = whole_mappings(address, bytes, &first);
-	for (i = first; i < first + count; i++)
-		mappings[i].peer[peer] = flags;
-	pthread_rwlock_unlock(&lock);
-	return count ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
-}
-
-CUresult sim_address_protect(uint64_t address, uint64_t bytes,
+CUresult sim_address_protect(uint64_t address, uint64_t bytes, CUdevice device,
 			     CUmemAccess_flags flags)
 {
 	size_t count;
@@ -333,7 +327,7 @@ CUresult sim_address_protect(uint64_t address, uint64_t bytes,
 	pthread_rwlock_wrlock(&lock);
 	count = whole_mappings(address, bytes, &first);
 	for (i = first; i < first + count; i++)
-		protect_mapping(&mappings[i], flags);
+		protect_mapping(&mappings[i], device, flags);
 	pthread_rwlock_unlock(&lock);
 	return count ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }

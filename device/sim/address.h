@@ -27,13 +27,12 @@ struct sim_mapping {
 	uint64_t address;
 	uint64_t bytes;
 	enum sim_kind kind;
-	bool is_readable;
+	bool is_readable; /* by any GPU */
 	bool is_writable;
 	bool is_imported;                    /* SIM_SEGMENT: its handle was */
 	CUmemGenericAllocationHandle handle; /* SIM_SEGMENT: mapped there */
 	unsigned int opened;                 /* SIM_IMPORT: times it is open */
-	/* SIM_SEGMENT: of the GPUs that it does not lie on, by ordinal. */
-	CUmemAccess_flags peer[SIM_DEVICES_MAX];
+	CUmemAccess_flags access[SIM_DEVICES_MAX]; /* SIM_SEGMENT: each GPU's */
 	const void *owner;      /* a context or a pool; NULL of segments */
 	struct sim_range range; /* not of host memory */
 };
@@ -46,11 +45,8 @@ CUresult sim_address_free(uint64_t address, uint64_t bytes);
 /* Maps the whole of the range inside a reservation, without access. */
 CUresult sim_address_map(uint64_t address, const struct sim_range *range,
 			 bool is_imported, CUmemGenericAllocationHandle handle);
-/* For the GPU that the memory lies on, and for another. */
-CUresult sim_address_protect(uint64_t address, uint64_t bytes,
+CUresult sim_address_protect(uint64_t address, uint64_t bytes, CUdevice device,
 			     CUmemAccess_flags flags);
-CUresult sim_address_allow(uint64_t address, uint64_t bytes, CUdevice peer,
-			   CUmemAccess_flags flags);
 CUresult sim_address_unmap(uint64_t address, uint64_t bytes);
 
 /* Reserves, maps and makes writable in one. @hold: from sim_vram_*(). */

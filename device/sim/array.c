@@ -74,7 +74,8 @@ static CUresult take_memory(const CUDA_ARRAY3D_DESCRIPTOR *wanted,
 
 	if (result != CUDA_SUCCESS)
 		return result;
-	return sim_memory_new(bytes, SIM_ARRAY, sim_current(), memory_out);
+	return sim_memory_new(bytes, SIM_ARRAY, sim_current()->device,
+			      sim_current(), memory_out);
 }
 
 static CUresult create(CUarray *array_out,

@@ -6,6 +6,7 @@
  * goes back to the GPU as soon as the stream is there, whatever the pool's
  * threshold: what a pool has reserved is what is used.
  */
+#include "device/sim/context.h"
 #include "device/sim/entry.h"
 #include "device/sim/memory.h"
 #include "device/sim/per_thread.h"
@@ -21,6 +22,7 @@
 /* All guarded by lock. */
 struct CUmemPoolHandle_st {
 	struct CUmemPoolHandle_st *next;
+	CUdevice device;
 	bool is_destroyed; /* and ends with its last allocation */
 	uint64_t most;     /* 0: whatever the GPU has */
 	uint64_t threshold;
@@ -31,9 +33,10 @@ struct CUmemPoolHandle_st {
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct CUmemPoolHandle_st default_pool = { .settings = { 1, 1, 1 } };
-static struct CUmemPoolHandle_st *pools = &default_pool;
-static CUmemoryPool current = &default_pool;
+static struct CUmemPoolHandle_st default_pools[SIM_DEVICES_MAX];
+static struct CUmemPoolHandle_st *pools;        /* the others */
+static CUmemoryPool chosen[SIM_DEVICES_MAX];    /* NULL: the default one */
+static pthread_once_t once = PTHREAD_ONCE_INIT; /* for the default ones */
 
 /* Frees an allocation when the stream gets there. */
 struct free_op {
@@ -41,11 +44,34 @@ struct free_op {
 	struct sim_mapping mapping;
 };
 
+static void make_default_pools(void)
+{
+	int i;
+
+	for (i = 0; i < SIM_DEVICES_MAX; i++)
+		default_pools[i] =
+			(struct CUmemPoolHandle_st){ .device = i,
+						     .settings = { 1, 1, 1 } };
+}
+
+static CUmemoryPool default_pool(CUdevice device)
+{
+	pthread_once(&once, make_default_pools);
+	return &default_pools[device];
+}
+
+static bool is_default(CUmemoryPool pool)
+{
+	return pool >= default_pools && pool < default_pools + SIM_DEVICES_MAX;
+}
+
 /* pre: the lock is held. */
 static bool is_pool(CUmemoryPool pool)
 {
 	const struct CUmemPoolHandle_st *each = pools;
 
+	if (is_default(pool))
+		return true;
 	while (each && each != pool)
 		each = each->next;
 	return each && !each->is_destroyed;
@@ -108,7 +134,7 @@ static CUresult allocate(CUdeviceptr *address, uint64_t bytes,
 	result = take_from(pool, rounded);
 	if (result != CUDA_SUCCESS)
 		return result;
-	result = sim_memory_new(bytes, SIM_ASYNC, pool, address);
+	result = sim_memory_new(bytes, SIM_ASYNC, pool->device, pool, address);
 	if (result != CUDA_SUCCESS)
 		give_to(pool, rounded);
 	return result;
@@ -129,14 +155,19 @@ static CUresult allocate_on(CUdeviceptr *address, uint64_t bytes,
 	return sim_capture_allocate(stream, bytes, address);
 }
 
-static CUmemoryPool current_pool(void)
+static CUmemoryPool pool_of(CUdevice device)
 {
 	CUmemoryPool pool;
 
 	pthread_mutex_lock(&lock);
-	pool = current;
+	pool = chosen[device];
 	pthread_mutex_unlock(&lock);
-	return pool;
+	return pool ? pool : default_pool(device);
+}
+
+static CUmemoryPool current_pool(void)
+{
+	return pool_of(sim_current()->device);
 }
 
 CUresult cuMemAllocAsync(CUdeviceptr *address, size_t bytes, CUstream stream)
@@ -223,7 +254,7 @@ static bool is_possible(const CUmemPoolProps *props)
 {
 	return props->allocType == CU_MEM_ALLOCATION_TYPE_PINNED &&
 	       props->location.type == CU_MEM_LOCATION_TYPE_DEVICE &&
-	       props->location.id == 0 &&
+	       sim_is_device(props->location.id) &&
 	       (props->handleTypes == CU_MEM_HANDLE_TYPE_NONE ||
 		props->handleTypes == CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR);
 }
@@ -238,7 +269,8 @@ CUresult cuMemPoolCreate(CUmemoryPool *pool_out, const CUmemPoolProps *props)
 	pool = malloc(sizeof(*pool));
 	if (!pool)
 		return CUDA_ERROR_OUT_OF_MEMORY;
-	*pool = (struct CUmemPoolHandle_st){ .most = props->maxSize,
+	*pool = (struct CUmemPoolHandle_st){ .device = props->location.id,
+					     .most = props->maxSize,
 					     .settings = { 1, 1, 1 } };
 	pthread_mutex_lock(&lock);
 	pool->next = pools;
@@ -255,9 +287,9 @@ CUresult cuMemPoolDestroy(CUmemoryPool pool)
 
 	ENTER(cuMemPoolDestroy);
 	pthread_mutex_lock(&lock);
-	if (is_pool(pool) && pool != &default_pool) {
-		if (current == pool)
-			current = &default_pool;
+	if (is_pool(pool) && !is_default(pool)) {
+		if (chosen[pool->device] == pool)
+			chosen[pool->device] = NULL;
 		pool->is_destroyed = true;
 		end_if_empty(pool);
 		result = CUDA_SUCCESS;
@@ -381,9 +413,9 @@ CUresult cuDeviceGetDefaultMemPool(CUmemoryPool *pool, CUdevice device)
 	ENTER(cuDeviceGetDefaultMemPool);
 	if (!pool)
 		return CUDA_ERROR_INVALID_VALUE;
-	if (device != 0)
+	if (!sim_is_device(device))
 		return CUDA_ERROR_INVALID_DEVICE;
-	*pool = &default_pool;
+	*pool = default_pool(device);
 	return CUDA_SUCCESS;
 }
 
@@ -392,9 +424,9 @@ CUresult cuDeviceGetMemPool(CUmemoryPool *pool, CUdevice device)
 	ENTER(cuDeviceGetMemPool);
 	if (!pool)
 		return CUDA_ERROR_INVALID_VALUE;
-	if (device != 0)
+	if (!sim_is_device(device))
 		return CUDA_ERROR_INVALID_DEVICE;
-	*pool = current_pool();
+	*pool = pool_of(device);
 	return CUDA_SUCCESS;
 }
 
@@ -403,11 +435,11 @@ CUresult cuDeviceSetMemPool(CUdevice device, CUmemoryPool pool)
 	CUresult result = CUDA_ERROR_INVALID_VALUE;
 
 	ENTER(cuDeviceSetMemPool);
-	if (device != 0)
+	if (!sim_is_device(device))
 		return CUDA_ERROR_INVALID_DEVICE;
 	pthread_mutex_lock(&lock);
-	if (is_pool(pool)) {
-		current = pool;
+	if (is_pool(pool) && pool->device == device) {
+		chosen[device] = pool;
 		result = CUDA_SUCCESS;
 	}
 	pthread_mutex_unlock(&lock);

@@ -68,6 +68,8 @@ static CUcontext new_context(CUdevice device, bool is_primary)
 /* What a context takes of the GPU's memory. pre: the lock is held. */
 static CUresult claim_memory(CUcontext context)
 {
+	const CUmemLocation location = { CU_MEM_LOCATION_TYPE_DEVICE,
+					 context->device };
 	uint64_t bytes = sim_setting("POOLSWITCH_SIM_CONTEXT", 0);
 	CUresult result;
 
@@ -75,7 +77,8 @@ static CUresult claim_memory(CUcontext context)
 		return CUDA_SUCCESS;
 	bytes = (bytes + SIM_GRANULARITY - 1) / SIM_GRANULARITY *
 		SIM_GRANULARITY;
-	result = sim_vram_create(bytes, &context->claimed, &context->claim);
+	result = sim_vram_create(bytes, &location, &context->claimed,
+				 &context->claim);
 	context->has_claim = result == CUDA_SUCCESS;
 	return result;
 }

@@ -3,6 +3,7 @@
 
 #include "device/sim/graph.h"
 
+#include "device/sim/context.h"
 #include "device/sim/entry.h"
 #include "device/sim/memory.h"
 
@@ -94,7 +95,8 @@ CUresult sim_graph_allocate(CUgraph graph, uint64_t bytes,
 {
 	CUresult result;
 
-	result = sim_memory_new(bytes, SIM_GRAPH, graph->store, address_out);
+	result = sim_memory_new(bytes, SIM_GRAPH, sim_current()->device,
+				graph->store, address_out);
 	if (result != CUDA_SUCCESS)
 		return result;
 	pthread_mutex_lock(&lock);
@@ -177,7 +179,7 @@ static bool is_possible(const CUDA_MEM_ALLOC_NODE_PARAMS *params)
 
 	return props->allocType == CU_MEM_ALLOCATION_TYPE_PINNED &&
 	       props->location.type == CU_MEM_LOCATION_TYPE_DEVICE &&
-	       props->location.id == 0 && params->bytesize > 0;
+	       sim_is_device(props->location.id) && params->bytesize > 0;
 }
 
 CUresult cuGraphAddMemAllocNode(CUgraphNode *node_out, CUgraph graph,
@@ -211,5 +213,5 @@ CUresult cuGraphAddMemAllocNode(CUgraphNode *node_out, CUgraph graph,
 CUresult cuDeviceGraphMemTrim(CUdevice device)
 {
 	ENTER(cuDeviceGraphMemTrim);
-	return device == 0 ? CUDA_SUCCESS : CUDA_ERROR_INVALID_DEVICE;
+	return sim_is_device(device) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_DEVICE;
 }

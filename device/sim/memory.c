@@ -28,9 +28,10 @@ struct ticket {
 _Static_assert(sizeof(struct ticket) <= CU_IPC_HANDLE_SIZE,
 	       "a ticket fits a handle");
 
-CUresult sim_memory_new(uint64_t bytes, enum sim_kind kind, const void *owner,
-			CUdeviceptr *address_out)
+CUresult sim_memory_new(uint64_t bytes, enum sim_kind kind, CUdevice device,
+			const void *owner, CUdeviceptr *address_out)
 {
+	const CUmemLocation location = { CU_MEM_LOCATION_TYPE_DEVICE, device };
 	uint64_t rounded = sim_memory_rounded(bytes);
 	struct sim_range range;
 	uint64_t address;
@@ -41,7 +42,7 @@ CUresult sim_memory_new(uint64_t bytes, enum sim_kind kind, const void *owner,
 		return CUDA_ERROR_INVALID_VALUE;
 	if (rounded < bytes)
 		return CUDA_ERROR_OUT_OF_MEMORY;
-	result = sim_vram_create(rounded, &range, &hold);
+	result = sim_vram_create(rounded, &location, &range, &hold);
 	if (result != CUDA_SUCCESS)
 		return result;
 	result = sim_address_place(&range, kind, owner, hold, &address);
@@ -60,7 +61,8 @@ static CUresult allocate(CUdeviceptr *address, uint64_t bytes,
 
 	if (result != CUDA_SUCCESS)
 		return result;
-	return sim_memory_new(bytes, kind, sim_current(), address);
+	return sim_memory_new(bytes, kind, sim_current()->device, sim_current(),
+			      address);
 }
 
 CUresult cuMemAlloc_v2(CUdeviceptr *address, size_t bytes)

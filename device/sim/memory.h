@@ -11,8 +11,8 @@
  * Rounded up to the granularity; writable. @owner: who takes it along when it
  * ends. INVALID_VALUE for no bytes.
  */
-CUresult sim_memory_new(uint64_t bytes, enum sim_kind kind, const void *owner,
-			CUdeviceptr *address_out);
+CUresult sim_memory_new(uint64_t bytes, enum sim_kind kind, CUdevice device,
+			const void *owner, CUdeviceptr *address_out);
 
 /* What sim_memory_new() takes of the GPU for so many. */
 static inline uint64_t sim_memory_rounded(uint64_t bytes)

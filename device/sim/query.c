@@ -24,7 +24,8 @@ static size_t size_of(CUpointer_attribute attribute)
 
 static bool is_host(const struct sim_mapping *mapping)
 {
-	return mapping->kind == SIM_HOST || mapping->kind == SIM_REGISTERED;
+	return mapping->kind == SIM_HOST || mapping->kind == SIM_REGISTERED ||
+	       mapping->range.is_host;
 }
 
 /* A value of one of the sizes above, all of them little-endian. */
@@ -57,7 +58,7 @@ static CUresult find_value(CUpointer_attribute attribute, uint64_t address,
 		*value = mapping->kind == SIM_MANAGED;
 		break;
 	case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
-		*value = 0;
+		*value = mapping->range.device;
 		break;
 	case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
 		*value = mapping->kind == SIM_ALLOC;

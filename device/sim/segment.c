@@ -107,11 +107,24 @@ static bool drop_handle(CUmemGenericAllocationHandle number,
 	return is_there;
 }
 
-static bool is_device_memory(const CUmemAllocationProp *prop)
+static bool is_gpu(const CUmemLocation *location)
+{
+	return location->type == CU_MEM_LOCATION_TYPE_DEVICE &&
+	       sim_is_device(location->id);
+}
+
+/* Of the host's NUMA nodes there is one. */
+static bool is_host(const CUmemLocation *location)
+{
+	return location->type == CU_MEM_LOCATION_TYPE_HOST ||
+	       (location->type == CU_MEM_LOCATION_TYPE_HOST_NUMA &&
+		location->id == 0);
+}
+
+static bool is_possible(const CUmemAllocationProp *prop)
 {
 	return prop && prop->type == CU_MEM_ALLOCATION_TYPE_PINNED &&
-	       prop->location.type == CU_MEM_LOCATION_TYPE_DEVICE &&
-	       prop->location.id == 0;
+	       (is_gpu(&prop->location) || is_host(&prop->location));
 }
 
 static bool is_aligned(uint64_t value)
@@ -124,7 +137,7 @@ CUresult cuMemGetAllocationGranularity(size_t *bytes,
 				       CUmemAllocationGranularity_flags option)
 {
 	ENTER(cuMemGetAllocationGranularity);
-	if (!bytes || !is_device_memory(prop) ||
+	if (!bytes || !is_possible(prop) ||
 	    (unsigned int)option > CU_MEM_ALLOC_GRANULARITY_RECOMMENDED)
 		return CUDA_ERROR_INVALID_VALUE;
 	*bytes = SIM_GRANULARITY;
@@ -140,10 +153,10 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes,
 	int hold;
 
 	ENTER(cuMemCreate);
-	if (!handle || !is_device_memory(prop) || flags || bytes == 0 ||
+	if (!handle || !is_possible(prop) || flags || bytes == 0 ||
 	    !is_aligned(bytes))
 		return CUDA_ERROR_INVALID_VALUE;
-	result = sim_vram_create(bytes, &range, &hold);
+	result = sim_vram_create(bytes, &prop->location, &range, &hold);
 	if (result == CUDA_SUCCESS)
 		result = add_handle(&range, false, hold, &made);
 	if (result == CUDA_SUCCESS)
@@ -271,22 +284,16 @@ CUresult cuMemUnmap(CUdeviceptr address, size_t bytes)
 	return sim_address_unmap(address, bytes);
 }
 
-static bool is_gpu(const CUmemLocation *location)
-{
-	return location->type == CU_MEM_LOCATION_TYPE_DEVICE &&
-	       sim_is_device(location->id);
-}
-
-/* All memory lies on the first GPU. */
+/* The host's own access is there anyway. */
 static CUresult set_access(uint64_t address, uint64_t bytes,
 			   const CUmemAccessDesc *access)
 {
+	if (is_host(&access->location))
+		return CUDA_SUCCESS;
 	if (!is_gpu(&access->location))
 		return CUDA_ERROR_INVALID_VALUE;
-	if (access->location.id == 0)
-		return sim_address_protect(address, bytes, access->flags);
-	return sim_address_allow(address, bytes, access->location.id,
-				 access->flags);
+	return sim_address_protect(address, bytes, access->location.id,
+				   access->flags);
 }
 
 CUresult cuMemSetAccess(CUdeviceptr address, size_t bytes,
@@ -311,12 +318,6 @@ CUresult cuMemGetAccess(unsigned long long *flags,
 	if (!flags || !location || !is_gpu(location) ||
 	    !sim_address_find(address, &mapping) || mapping.kind != SIM_SEGMENT)
 		return CUDA_ERROR_INVALID_VALUE;
-	if (location->id != 0)
-		*flags = mapping.peer[location->id];
-	else
-		*flags = mapping.is_writable
-				 ? CU_MEM_ACCESS_FLAGS_PROT_READWRITE
-			 : mapping.is_readable ? CU_MEM_ACCESS_FLAGS_PROT_READ
-					       : CU_MEM_ACCESS_FLAGS_PROT_NONE;
+	*flags = mapping.access[location->id];
 	return CUDA_SUCCESS;
 }

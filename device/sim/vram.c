@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #define RANGES_MAX 65536
-#define STATE_MAGIC 0x706f6f6c73696d31u /* changes with the layout */
+#define STATE_MAGIC 0x706f6f6c73696d32u /* changes with the layout */
 
 /* Far more than the memory: a new range finds a place however the old ones
  * lie, as physical pages of a real GPU need not be neighbours. */
@@ -197,7 +197,8 @@ static void forget(int vram, unsigned int index)
 
 	fallocate(vram, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 		  (off_t)range->offset, (off_t)range->bytes);
-	state->used -= range->bytes;
+	if (!range->is_host)
+		state->used -= range->bytes;
 	*range = state->ranges[--state->count];
 }
 
@@ -241,26 +242,39 @@ static uint64_t find_place(uint64_t bytes)
 	}
 }
 
-static CUresult add_range(int vram, uint64_t bytes, struct sim_range *range)
+static bool is_full(uint64_t bytes)
 {
-	if (state->used + bytes > state->total || state->count == RANGES_MAX)
+	return state->used + bytes > state->total || state->count == RANGES_MAX;
+}
+
+/* pre: the table is locked; the range has its size and whose it is. */
+static CUresult add_range(int vram, struct sim_range *range)
+{
+	uint64_t counted = range->is_host ? 0 : range->bytes;
+
+	if (is_full(counted))
 		collect(vram);
-	if (state->used + bytes > state->total || state->count == RANGES_MAX)
+	if (is_full(counted))
 		return CUDA_ERROR_OUT_OF_MEMORY;
-	range->offset = find_place(bytes);
-	range->bytes = bytes;
+	range->offset = find_place(range->bytes);
 	range->serial = ++state->serial;
 	if (!take_hold(vram, range))
 		return CUDA_ERROR_OPERATING_SYSTEM;
 	state->ranges[state->count++] = *range;
-	state->used += bytes;
-	state->next = range->offset + bytes;
+	state->used += counted;
+	state->next = range->offset + range->bytes;
 	return CUDA_SUCCESS;
 }
 
-CUresult sim_vram_create(uint64_t bytes, struct sim_range *range_out,
-			 int *fd_out)
+CUresult sim_vram_create(uint64_t bytes, const CUmemLocation *location,
+			 struct sim_range *range_out, int *fd_out)
 {
+	bool is_host = location->type != CU_MEM_LOCATION_TYPE_DEVICE;
+	struct sim_range range = {
+		.bytes = bytes,
+		.device = is_host ? 0 : (uint32_t)location->id,
+		.is_host = is_host,
+	};
 	CUresult result = CUDA_ERROR_OPERATING_SYSTEM;
 	int vram;
 	int lock;
@@ -270,13 +284,15 @@ CUresult sim_vram_create(uint64_t bytes, struct sim_range *range_out,
 	vram = open_vram();
 	lock = lock_state();
 	if (vram >= 0 && lock >= 0)
-		result = add_range(vram, bytes, range_out);
+		result = add_range(vram, &range);
 	if (lock >= 0)
 		unlock_state(lock);
-	if (result == CUDA_SUCCESS)
+	if (result == CUDA_SUCCESS) {
+		*range_out = range;
 		*fd_out = vram;
-	else if (vram >= 0)
+	} else if (vram >= 0) {
 		close(vram);
+	}
 	return result;
 }
 

@@ -20,12 +20,16 @@
 #include <stdbool.h>
 
 #define SIM_GRANULARITY (2u << 20)
+
+/* There are so many GPUs at most; their memory is one and the same. */
 #define SIM_DEVICES_MAX 4
 
 struct sim_range {
 	uint64_t offset; /* in the file */
 	uint64_t bytes;
-	uint64_t serial; /* tells it from another that lies there later */
+	uint64_t serial;  /* tells it from another that lies there later */
+	uint32_t device;  /* whose it is */
+	uint32_t is_host; /* the host's: not counted, and no GPU's */
 };
 
 /* Opens, or makes, the GPU; once a process. Keeps a file open for good. */
@@ -38,8 +42,8 @@ CUresult sim_vram_used(uint64_t *bytes_out);
 void sim_vram_identity(uint64_t *device_out, uint64_t *inode_out);
 
 /* Takes a free range, which reads as zeros; the fd holds it. */
-CUresult sim_vram_create(uint64_t bytes, struct sim_range *range_out,
-			 int *fd_out);
+CUresult sim_vram_create(uint64_t bytes, const CUmemLocation *location,
+			 struct sim_range *range_out, int *fd_out);
 
 /* Another fd that holds the range. pre: the caller holds it already. */
 CUresult sim_vram_hold(const struct sim_range *range, int *fd_out);

@@ -444,6 +444,93 @@ static void test_sim_forked_child_writes_on_after_a_death(void **state)
 	close(pair[1]);
 }
 
+/* ---- whose memory it is ---- */
+
+static void test_sim_memory_of_the_host_is_not_counted(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	CUmemAllocationProp prop;
+	CUmemGenericAllocationHandle handle;
+	CUdeviceptr address;
+	size_t before;
+	int type = 0;
+
+	(void)state;
+	if (!gpu)
+		return;
+	before = th_gpu_free_bytes(gpu);
+	prop = gpu->prop;
+	prop.location.type = CU_MEM_LOCATION_TYPE_HOST_NUMA;
+	th_cu(gpu->driver->cuMemCreate(&handle, TH_SEGMENT_BYTES, &prop, 0));
+	address = th_gpu_map(gpu, handle, &gpu->writable);
+	th_gpu_put(gpu, address, 4);
+	assert_int_equal(th_gpu_free_bytes(gpu), before);
+	th_cu(gpu->driver->cuPointerGetAttribute(
+		&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, address));
+	assert_int_equal(type, CU_MEMORYTYPE_HOST);
+	th_gpu_exit();
+}
+
+static int device_of(const struct th_gpu *gpu, CUdeviceptr address)
+{
+	int device = -1;
+
+	th_cu(gpu->driver->cuPointerGetAttribute(
+		&device, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, address));
+	return device;
+}
+
+static void use_second_gpu(void *arg)
+{
+	const struct th_gpu *gpu;
+	CUuuid uuids[2];
+	CUdeviceptr plain;
+	CUdeviceptr pooled;
+	CUcontext context;
+
+	(void)arg;
+	setenv("POOLSWITCH_SIM_DEVICES", "2", 1);
+	gpu = th_gpu_open();
+	th_cu(gpu->driver->cuDeviceGetUuid_v2(&uuids[0], 0));
+	th_cu(gpu->driver->cuDeviceGetUuid_v2(&uuids[1], 1));
+	assert_memory_not_equal(&uuids[0], &uuids[1], sizeof(uuids[0]));
+	th_cu(gpu->driver->cuCtxCreate_v2(&context, 0, 1));
+	th_cu(gpu->driver->cuMemAlloc_v2(&plain, TH_SEGMENT_BYTES));
+	th_cu(gpu->driver->cuMemAllocAsync(&pooled, TH_SEGMENT_BYTES, NULL));
+	assert_int_equal(device_of(gpu, plain), 1);
+	assert_int_equal(device_of(gpu, pooled), 1);
+	th_cu(gpu->driver->cuCtxEnablePeerAccess(gpu->context, 0));
+	th_cu_is(gpu->driver->cuCtxEnablePeerAccess(gpu->context, 0),
+		 CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED);
+	th_gpu_exit();
+}
+
+static void test_sim_second_gpu_has_its_own_contexts_and_pools(void **state)
+{
+	(void)state;
+	assert_int_equal(th_wait(th_fork(use_second_gpu, NULL)), 0);
+}
+
+static void refuse_second_gpu(void *arg)
+{
+	const struct th_gpu *gpu = th_gpu_open();
+	CUcontext context;
+	CUdevice device;
+
+	(void)arg;
+	th_cu_is(gpu->driver->cuDeviceGet(&device, 1),
+		 CUDA_ERROR_INVALID_DEVICE);
+	th_cu_is(gpu->driver->cuCtxCreate_v2(&context, 0, 1),
+		 CUDA_ERROR_INVALID_DEVICE);
+	th_gpu_exit();
+}
+
+static void test_sim_has_one_gpu_unless_told(void **state)
+{
+	(void)state;
+	assert_int_equal(th_wait(th_fork(refuse_second_gpu, NULL)), 0);
+}
+
 /* ---- names ---- */
 
 static void find_at_second_address(void *arg)
@@ -560,6 +647,9 @@ static const struct th_test tests[] = {
 	TH_TEST(test_sim_lost_gpu_fails_all_calls_until_reset),
 	TH_TEST(test_sim_death_closes_sockets_before_the_process),
 	TH_TEST(test_sim_stream_handle_is_given_out_again),
+	TH_TEST(test_sim_memory_of_the_host_is_not_counted),
+	TH_TEST(test_sim_second_gpu_has_its_own_contexts_and_pools),
+	TH_TEST(test_sim_has_one_gpu_unless_told),
 	TH_TEST(test_sim_second_address_is_the_same_function),
 	TH_TEST(test_sim_memory_of_a_graph_goes_with_the_last_of_it),
 	TH_TEST(test_sim_exports_the_drivers_names_alone),
