@@ -73,6 +73,10 @@ bool pl_ledger_take_of(enum pl_kind kind, uint64_t other,
 /* How many of the kind there are, and their bytes. */
 uint32_t pl_ledger_sum(enum pl_kind kind, uint64_t *bytes_out);
 
+/* No toll is paid any more for any of them: the pool that it was paid to is
+ * left. */
+void pl_ledger_forgive(void);
+
 /* ---- room in the pool for what the driver is about to give: room.c ---- */
 
 /* For pl_room_take(): the GPU of the current context. */

@@ -15,6 +15,7 @@
 #include "preload/capture.h"
 #include "preload/context.h"
 #include "preload/driver.h"
+#include "preload/ledger.h"
 #include "preload/mempool.h"
 #include "preload/policy.h"
 
@@ -127,6 +128,7 @@ void pl_leave_pool(void)
 	pl_captures_left();
 	pl_contexts_left();
 	pl_mempools_left();
+	pl_ledger_forgive();
 	ps_pool_close(pool);
 }
 

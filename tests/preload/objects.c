@@ -251,6 +251,26 @@ static void forks(void)
 	TH_CHECK(free_bytes() == before + UNIT);
 }
 
+/* An object survives the reset of the context, which ends the pool: the next
+ * pool is not told of it. */
+static void resets(void)
+{
+	CUdeviceptr block;
+	size_t all;
+
+	open_range();
+	all = segments();
+	TH_CU(grow(0));
+	TH_CU(th_cu.cuDevicePrimaryCtxReset_v2(0));
+	th_cuda_open();
+	TH_CU(th_cu.cuMemAlloc_v2(&block, UNIT));
+	TH_CU(grow(1));
+	shrink(0);
+	TH_CHECK(free_bytes() == (all - 2) * UNIT);
+	shrink(1);
+	TH_CHECK(free_bytes() == (all - 1) * UNIT);
+}
+
 /* ---- for somebody who looks at `poolswitch status` ---- */
 
 static void has_outside(void)
@@ -271,4 +291,4 @@ TH_PROGRAM({ "expands", expands }, { "shares_quota", shares_quota },
 	   { "counted_in_info", counted_in_info },
 	   { "on_the_host", on_the_host }, { "managed", managed },
 	   { "arrays", arrays }, { "spills", spills }, { "forks", forks },
-	   { "has_outside", has_outside })
+	   { "resets", resets }, { "has_outside", has_outside })

@@ -45,6 +45,8 @@ OBJECTS_TEST(test_objects_arrays_have_room_until_destroyed, "arrays")
 
 OBJECTS_TEST(test_objects_in_a_child_leave_the_parents_alone, "forks")
 
+OBJECTS_TEST(test_objects_outlive_the_context_and_its_pool, "resets")
+
 static int64_t number_of(pid_t pid, const char *name)
 {
 	json_t *status = th_daemon_status();
@@ -119,6 +121,7 @@ static const struct th_test tests[] = {
 	TH_DAEMON_TEST(test_objects_managed_memory_is_within_the_quota),
 	TH_DAEMON_TEST(test_objects_arrays_have_room_until_destroyed),
 	TH_DAEMON_TEST(test_objects_in_a_child_leave_the_parents_alone),
+	TH_DAEMON_TEST(test_objects_outlive_the_context_and_its_pool),
 	TH_DAEMON_TEST(test_objects_beyond_the_quota_spill_and_are_counted),
 	TH_DAEMON_TEST(test_objects_are_shown_by_the_daemon),
 	TH_DAEMON_TEST(test_objects_of_a_killed_program_come_back),

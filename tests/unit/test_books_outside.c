@@ -119,6 +119,19 @@ static void test_books_ends_with_its_context(void **state)
 	assert_int_equal(pl_outside_free(address), CUDA_SUCCESS);
 }
 
+/* The next pool has nothing back that it never gave, though it lie where the
+ * last one lay. */
+static void test_books_pool_that_is_left_has_nothing_back(void **state)
+{
+	CUdeviceptr address = managed(MIB);
+
+	(void)state;
+	pl_ledger_forgive();
+	assert_int_equal(pl_outside_free(address), CUDA_SUCCESS);
+	assert_int_equal(th_world.outside, MIB);
+	th_world.outside = 0;
+}
+
 /* ---- arrays ---- */
 
 static void check_array(const CUDA_ARRAY3D_DESCRIPTOR *of, uint64_t bytes)
@@ -279,6 +292,7 @@ static const struct th_test tests[] = {
 	TEST(test_books_without_a_pool_counts_nothing),
 	TEST(test_books_that_cannot_attach_says_so),
 	TEST(test_books_ends_with_its_context),
+	TEST(test_books_pool_that_is_left_has_nothing_back),
 	TEST(test_books_array_has_room_for_its_elements),
 	TEST(test_books_flat_array_has_room_too),
 	TEST(test_books_mipmap_has_room_for_its_levels),
