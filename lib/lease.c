@@ -14,6 +14,9 @@
 
 /* Asked for at once by a pool that grows and grows. */
 #define BATCH_BYTES (UINT64_C(1) << 30)
+/* Beyond what is missing, one for so many that are leased: others may want
+ * what is leased and not used. */
+#define SPARE_OF 64u
 
 int64_t lb_now_ms(void)
 {
@@ -487,13 +490,15 @@ enum ps_status lb_lease_check_limit(const struct lb_lease *lease,
 /* Less may be leased by now than when the limit was looked at, not more. */
 static uint32_t batch_of(struct lb_lease *lease, uint32_t missing)
 {
-	uint32_t count = lease->batch > missing ? lease->batch : missing;
-	uint32_t left;
+	uint32_t more, left;
 
 	bs_lock_take(&lease->pool->lock);
+	more = had_in_all(lease) / SPARE_OF;
 	left = left_of_limit(lease);
 	bs_lock_drop(&lease->pool->lock);
-	return count < left ? count : left;
+	if (more > lease->batch)
+		more = lease->batch;
+	return missing + more < left ? missing + more : left;
 }
 
 static void grow_batch(struct lb_lease *lease)

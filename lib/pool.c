@@ -15,6 +15,10 @@
 #include <time.h>
 #include <unistd.h>
 
+/* Of an attached pool, larger blocks are hardly larger than asked and no page
+ * holds room for more of them: what is leased here nobody else has. */
+#define LEASED_SMALL_MAX (1u << 20)
+
 static enum ps_status fill_id(struct ps_pool *pool)
 {
 	ssize_t got;
@@ -95,6 +99,7 @@ enum ps_status lb_pool_start(struct ps_pool *pool)
 		.capacity = pool->window,
 		.room_unit = pool->layout.segment_size,
 		.base = pool->base,
+		.small_max = pool->lease != NULL ? LEASED_SMALL_MAX : 0,
 		/* So that the service thread finds it fenced. */
 		.fence_bytes =
 			pool->lease != NULL ? pool->layout.segment_size : 0,

@@ -23,6 +23,15 @@ static void assert_client(const char *field, int64_t bytes)
 	json_decref(status);
 }
 
+static int64_t grants_so_far(void)
+{
+	json_t *status = th_daemon_status();
+	int64_t grants = th_json_number(status, "counters.grants");
+
+	json_decref(status);
+	return grants;
+}
+
 static void await_parked(int64_t bytes)
 {
 	struct th_daemon_sums sums;
@@ -114,6 +123,74 @@ static void test_daemon_recalls_nothing_that_is_live(void **state)
 	th_client_start(&second, want_too_much);
 	th_client_finish(&second);
 	th_client_finish(&first);
+	th_daemon_stop(&daemon);
+}
+
+/* ---- one that grows ---- */
+
+#define GROWTH 200u
+
+/* A program's peak may cost 3 % and a segment more than without the pool. */
+static void grow_and_grow(int link)
+{
+	struct ps_pool *pool = th_attach_name("growing");
+	int64_t before = grants_so_far();
+	void *blocks[GROWTH];
+
+	for (uint64_t i = 0; i < GROWTH; i++) {
+		blocks[i] = th_alloc(pool, WHOLE);
+		assert_in_range(th_stats(pool).inserted, (i + 1) * WHOLE,
+				(i + 1) * WHOLE * 103 / 100 + WHOLE);
+	}
+	assert_in_range(grants_so_far() - before, 1, GROWTH * 3 / 4);
+	th_await(link);
+	for (uint64_t i = 0; i < GROWTH; i++)
+		th_assert_ok(ps_mem_free(pool, blocks[i]));
+	th_assert_ok(ps_detach(pool));
+}
+
+static void
+test_large_client_leases_in_batches_and_little_more_than_it_uses(void **state)
+{
+	static const char *const options[] = { "--size", "512M", NULL };
+	const struct th_daemon_plan plan = { .options = options };
+	struct th_client client;
+	struct th_daemon daemon;
+
+	(void)state;
+	th_daemon_start(&daemon, &plan);
+	th_client_start(&client, grow_and_grow);
+	th_client_finish(&client);
+	th_daemon_stop(&daemon);
+}
+
+/* Blocks of sizes that are no size of a class: none is rounded up by much. */
+static void use_odd_sizes(int link)
+{
+	struct ps_pool *pool = th_attach_name("odd");
+	const size_t odd = 9 * WHOLE / 16 + 512;
+	void *blocks[24];
+
+	for (unsigned int i = 0; i < 24; i++)
+		blocks[i] = th_alloc(pool, odd);
+	assert_in_range(th_stats(pool).live, 24 * odd, 24 * odd * 103 / 100);
+	assert_in_range(th_stats(pool).inserted, 24 * odd,
+			24 * odd * 103 / 100 + WHOLE);
+	th_await(link);
+	for (unsigned int i = 0; i < 24; i++)
+		th_assert_ok(ps_mem_free(pool, blocks[i]));
+	th_assert_ok(ps_detach(pool));
+}
+
+static void test_client_leases_no_more_for_odd_sizes(void **state)
+{
+	struct th_client client;
+	struct th_daemon daemon;
+
+	(void)state;
+	th_daemon_start(&daemon, NULL);
+	th_client_start(&client, use_odd_sizes);
+	th_client_finish(&client);
 	th_daemon_stop(&daemon);
 }
 
@@ -407,6 +484,9 @@ static const struct th_test tests[] = {
 	TH_DAEMON_TEST(test_daemon_has_one_client_a_process),
 	TH_DAEMON_TEST(test_daemon_serves_many_threads),
 	TH_DAEMON_TEST(test_daemon_serves_threads_while_its_agent_dies),
+	TH_DAEMON_TEST(
+		test_large_client_leases_in_batches_and_little_more_than_it_uses),
+	TH_DAEMON_TEST(test_client_leases_no_more_for_odd_sizes),
 };
 
 TH_GPU_MAIN("daemon_leases", tests, NULL)
