@@ -155,11 +155,12 @@ def main():
     arguments.add_argument("--compiler", default="c++")
     arguments.add_argument("--header", type=Path, help="the folder of cuda.h")
     given = arguments.parse_args()
+    wheels = cuda_headers.wheels_folder(given.root, given.build)
     try:
         if not shutil.which(given.compiler):
             raise cuda_headers.CannotCheck(f"no C++ compiler {given.compiler}")
         headers = [given.header] if given.header else []
-        headers = headers or cuda_headers.find_all(given.build / "cuda-wheels")
+        headers = headers or cuda_headers.find_all(wheels)
     except cuda_headers.CannotCheck as reason:
         return cuda_headers.missing(reason)
     complaints = check_all(given.compiler, given.root, headers, given.build)

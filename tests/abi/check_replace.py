@@ -61,8 +61,9 @@ def main():
     arguments.add_argument("--root", type=Path, required=True)
     arguments.add_argument("--build", type=Path, required=True)
     given = arguments.parse_args()
+    wheels = cuda_headers.wheels_folder(given.root, given.build)
     try:
-        headers = find_headers(given.build / "cuda-wheels")
+        headers = find_headers(wheels)
     except cuda_headers.CannotCheck as reason:
         return cuda_headers.missing(reason)
     failed = 0

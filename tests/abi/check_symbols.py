@@ -136,10 +136,11 @@ def main():
     arguments.add_argument("--build", type=Path, required=True)
     arguments.add_argument("--compiler", default="c++")
     given = arguments.parse_args()
+    wheels = cuda_headers.wheels_folder(given.root, given.build)
     try:
         if not shutil.which(given.compiler):
             raise cuda_headers.CannotCheck(f"no C++ compiler {given.compiler}")
-        places = cuda_headers.find_all(given.build / "cuda-wheels")
+        places = cuda_headers.find_all(wheels)
     except cuda_headers.CannotCheck as reason:
         return cuda_headers.missing(reason)
     with tempfile.TemporaryDirectory(dir=given.build) as folder:

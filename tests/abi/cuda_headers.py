@@ -5,6 +5,8 @@ wheels of the CUDA runtime on PyPI, a wheel for each major version.
 
 Without any of them a check is skipped (77). In CI, where CI is set, every
 major version is needed, and the lack of one is a failure.
+
+cuda_headers.py ROOT fetches the wheels for every build of that checkout.
 """
 
 import fcntl
@@ -18,6 +20,8 @@ from pathlib import Path
 SKIPPED = 77
 # major version of CUDA: the wheel that carries cuda.h
 WHEELS = {12: "nvidia-cuda-runtime-cu12", 13: "nvidia-cuda-runtime"}
+# of a checkout
+SHARED = Path(".dev/cuda-wheels")
 
 
 class CannotCheck(Exception):
@@ -37,6 +41,12 @@ def installed():
     places += [Path("/usr/local/cuda/include"), Path("/usr/include")]
     places = [place.resolve() for place in places if (place / "cuda.h").is_file()]
     return list(dict.fromkeys(places))
+
+
+def wheels_folder(root, build):
+    """Where wheels are kept: for all builds when they were fetched so."""
+    shared = root / SHARED
+    return shared if shared.is_dir() else build / "cuda-wheels"
 
 
 def download(name, folder):
@@ -100,3 +110,16 @@ def find_all(folder):
     for reason in reasons:
         print(f"left out: {reason}")
     return places
+
+
+def main():
+    folder = Path(sys.argv[1]) / SHARED
+    for name in WHEELS.values():
+        print(of_wheel(name, folder))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except CannotCheck as reason:
+        sys.exit(f"cuda_headers: {reason}")
