@@ -168,6 +168,8 @@ enum ps_status dv_fence_record(struct dv_device *dev, void *stream,
  */
 enum ps_status dv_fence_record_all(struct dv_device *dev,
 				   struct dv_fence **fence_out);
+/* Whether dv_fence_wait() waits for every stream: it has no event. */
+bool dv_fence_is_bare(const struct dv_fence *fence);
 enum ps_status dv_fence_poll(struct dv_device *dev, struct dv_fence *fence);
 /* Of a fence behind every stream, without cuCtxRecordEvent: PS_AGAIN, and
  * what it does to captures, as when recording one. */

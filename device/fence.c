@@ -185,6 +185,11 @@ enum ps_status dv_fence_record_all(struct dv_device *dev,
 	return make_fence(dev, record_all, CU_STREAM_LEGACY, fence_out);
 }
 
+bool dv_fence_is_bare(const struct dv_fence *fence)
+{
+	return fence->number != 0;
+}
+
 static enum ps_status poll_number(struct dv_device *dev, uint64_t number)
 {
 	bool has_passed;

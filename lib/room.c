@@ -486,8 +486,16 @@ static enum ps_status fence_poll(void *owner, void *fence)
 static enum ps_status fence_wait(void *owner, void *fence)
 {
 	struct ps_pool *pool = owner;
+	enum ps_status status;
 
-	return dv_fence_wait(pool->device, fence);
+	if (!dv_fence_is_bare(fence))
+		return dv_fence_wait(pool->device, fence);
+	/* Without events it disturbs captures as recording one would. */
+	if (!begin_all(pool))
+		return PS_AGAIN;
+	status = dv_fence_wait(pool->device, fence);
+	end_all(pool);
+	return status;
 }
 
 static void fence_free(void *owner, void *fence)

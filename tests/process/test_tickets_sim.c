@@ -11,6 +11,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #define LEASES (TH_SEGMENTS - TH_PARAMETERS)
@@ -135,6 +136,34 @@ static void test_ticket_closed_in_a_capture_is_to_be_closed_again(void **state)
 	th_pretend_play(close_in_a_capture);
 }
 
+/* Of an older driver, whose fences are waits for all streams. What was freed
+ * before the capture is not waited for in it. */
+static void allocate_in_a_capture(const struct th_part *me)
+{
+	const struct th_gpu *gpu;
+	struct ps_pool *pool;
+	CUstream stream;
+	void *block;
+
+	setenv("POOLSWITCH_WITHOUT", "cuCtxRecordEvent", 1);
+	pool = th_pretend_attach(me);
+	gpu = th_gpu_open();
+	th_assert_ok(ps_mem_free(pool, th_alloc(pool, LEASES * WHOLE)));
+	th_assert_ok(ps_mem_hold_fences(pool, true));
+	stream = th_gpu_capture(gpu, CU_STREAM_NON_BLOCKING);
+	assert_int_not_equal(ps_mem_alloc(pool, WHOLE, &block), PS_OK);
+	th_gpu_end_capture(gpu, stream);
+	th_assert_ok(ps_mem_hold_fences(pool, false));
+	th_assert_ok(ps_mem_free(pool, th_alloc(pool, WHOLE)));
+	th_assert_ok(ps_detach(pool));
+}
+
+static void test_fences_held_are_not_waited_for_without_events(void **state)
+{
+	(void)state;
+	th_pretend_play(allocate_in_a_capture);
+}
+
 /* ---- when the driver fails ---- */
 
 static void fail_to_open(const struct th_part *me, const char *symbol,
@@ -212,6 +241,7 @@ static const struct th_test tests[] = {
 	TH_TEST(test_ticket_closed_waits_for_running_work),
 	TH_TEST(test_outside_waits_for_what_a_fence_guards),
 	TH_TEST(test_ticket_closed_in_a_capture_is_to_be_closed_again),
+	TH_TEST(test_fences_held_are_not_waited_for_without_events),
 	TH_TEST(test_ticket_that_is_not_imported_is_closed),
 	TH_TEST(test_ticket_that_is_not_mapped_is_closed),
 	TH_TEST(test_ticket_without_access_is_closed),
