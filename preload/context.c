@@ -25,10 +25,10 @@ static struct bs_lock lock = { PTHREAD_MUTEX_INITIALIZER, BS_RANK_PRELOAD };
 /* Guarded by lock. */
 static CUcontext *contexts; /* all but primary ones */
 static size_t context_count, context_room;
-static unsigned int retained[DEVICES]; /* the primary one, by the program */
-static uint64_t peers[DEVICES];        /* bits: who may use its memory */
+static uint64_t peers[DEVICES]; /* bits: who may use its memory */
 
-static atomic_size_t known; /* context_count */
+static atomic_size_t known;          /* context_count */
+static atomic_int retained[DEVICES]; /* the primary one, by the program */
 
 /* ---- contexts besides the primary one ---- */
 
@@ -212,19 +212,9 @@ CUresult cuCtxCreate_v4(CUcontext *context, CUctxCreateParams *params,
 
 /* ---- the primary one ---- */
 
-/* By how much; returns what it is then. */
-static unsigned int count_retained(CUdevice device, int by)
+static bool is_counted(CUdevice device)
 {
-	unsigned int count = 0;
-
-	if (device < 0 || device >= DEVICES)
-		return 0;
-	bs_lock_take(&lock);
-	if (by > 0 || retained[device] > 0)
-		retained[device] += (unsigned int)by;
-	count = retained[device];
-	bs_lock_drop(&lock);
-	return count;
+	return device >= 0 && device < DEVICES && pl_is_alive();
 }
 
 CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
@@ -233,8 +223,9 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
 	PL_GUARD();
 
 	result = pl_driver()->cuDevicePrimaryCtxRetain(context, device);
-	if (result == CUDA_SUCCESS && pl_is_alive())
-		count_retained(device, 1);
+	if (result == CUDA_SUCCESS && is_counted(device))
+		atomic_fetch_add_explicit(&retained[device], 1,
+					  memory_order_relaxed);
 	return result;
 }
 
@@ -246,16 +237,17 @@ CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device)
 	CUresult result;
 	PL_GUARD();
 
-	if (!pl_is_alive())
+	if (!is_counted(device))
 		return pl_driver()->cuDevicePrimaryCtxRelease_v2(device);
-	if (pl_is_pool_device(device) && count_retained(device, 0) == 1 &&
+	if (pl_is_pool_device(device) && atomic_load(&retained[device]) == 1 &&
 	    pl_ledger_sum(PL_KIND_FOREIGN, &bytes) == 0) {
 		pl_outside_drop(pl_pool_context());
 		pl_leave_pool();
 	}
 	result = pl_driver()->cuDevicePrimaryCtxRelease_v2(device);
-	if (result == CUDA_SUCCESS)
-		count_retained(device, -1);
+	/* What was retained past us is released past us, too. */
+	if (result == CUDA_SUCCESS && atomic_load(&retained[device]) > 0)
+		atomic_fetch_sub(&retained[device], 1);
 	return result;
 }
 

@@ -158,6 +158,8 @@ CUresult cuMemFree_v2(CUdeviceptr address)
 	struct ps_pool *pool = pl_pool();
 	PL_GUARD();
 
+	if (address == 0)
+		return pl_driver()->cuMemFree_v2(address);
 	if (pool != NULL &&
 	    ps_mem_is_inside(pool, (const void *)(uintptr_t)address))
 		return pl_free_block(pool, address);
