@@ -431,6 +431,102 @@ static void test_closing_what_is_not_open_ends_the_connection(void **state)
 	th_daemon_stop(&daemon);
 }
 
+/* What is open is not leased. */
+static void give_opened(int link)
+{
+	struct th_wire wire;
+	struct paper paper;
+
+	receive_paper(link, &paper);
+	th_wire_open(&wire, "thief");
+	open_whole(&wire, &paper);
+	th_assert_status(ip_client_give(&wire.client, paper.segment, 1, false),
+			 PS_PROTOCOL);
+	th_wire_assert_ended(wire.socket);
+	th_tell(link);
+	th_await(link);
+}
+
+static void test_opened_memory_is_not_the_readers_to_give(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	begin_both(&scene, own_plainly, give_opened);
+	assert_int_equal(status_number("regions.computation.leased"),
+			 LEASED_BYTES);
+	th_client_kill(&scene.reader);
+	th_client_finish(&scene.owner);
+	th_daemon_stop(&scene.daemon);
+}
+
+static void open_and_pass_on(int link)
+{
+	struct ip_issue issue = { .run_count = 1, .bytes = 512 };
+	uint8_t ticket[IP_TICKET_BYTES];
+	struct th_wire wire;
+	struct paper paper;
+	int fd = -1;
+
+	receive_paper(link, &paper);
+	th_wire_open(&wire, "reader");
+	open_whole(&wire, &paper);
+	issue.run[0] = (struct ip_run){ paper.segment[0], 1 };
+	th_assert_status(ip_client_issue(&wire.client, &issue, ticket),
+			 PS_PERMISSION);
+	th_assert_status(ip_client_export(&wire.client, paper.segment[0], &fd),
+			 PS_PERMISSION);
+	th_tell(link);
+	th_await(link);
+	close_reader(&wire, &paper);
+}
+
+static void test_opened_memory_is_not_passed_on(void **state)
+{
+	struct scene scene;
+
+	(void)state;
+	begin_both(&scene, own_plainly, open_and_pass_on);
+	th_client_finish(&scene.reader);
+	th_client_finish(&scene.owner);
+	th_daemon_stop(&scene.daemon);
+}
+
+static void say_unattached(int link)
+{
+	static const enum ip_type types[] = { IP_ISSUE, IP_OPEN, IP_CLOSE };
+	struct ip_message msg;
+	struct th_wire wire;
+
+	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+		th_wire_connect(&wire);
+		ip_message_init(&msg, types[i], IP_MINOR_HIGH);
+		msg.body.number.seq = 1;
+		if (types[i] == IP_ISSUE)
+			msg.body.issue = (struct ip_issue){
+				.seq = 1, 1, { { 4, 1 } }, .bytes = 512
+			};
+		if (types[i] == IP_CLOSE)
+			msg.body.list.count = 1;
+		th_wire_send(&wire, &msg);
+		th_wire_assert_ended(wire.socket);
+		th_wire_close(&wire);
+	}
+	(void)link;
+}
+
+static void test_ticket_messages_before_attach_end_the_connection(void **state)
+{
+	struct th_daemon daemon;
+	struct th_client liar;
+
+	(void)state;
+	th_daemon_start(&daemon, NULL);
+	th_client_start(&liar, say_unattached);
+	assert_int_equal(th_client_wait(&liar), 0);
+	th_daemon_stop(&daemon);
+}
+
 static void read_as_alice(int link)
 {
 	th_become(ALICE);
@@ -582,6 +678,9 @@ static const struct th_test tests[] = {
 	TH_DAEMON_TEST(test_ticket_of_ones_own_is_not_opened),
 	TH_DAEMON_TEST(test_ticket_for_more_than_is_leased_is_denied),
 	TH_DAEMON_TEST(test_closing_what_is_not_open_ends_the_connection),
+	TH_DAEMON_TEST(test_opened_memory_is_not_the_readers_to_give),
+	TH_DAEMON_TEST(test_opened_memory_is_not_passed_on),
+	TH_DAEMON_TEST(test_ticket_messages_before_attach_end_the_connection),
 	TH_DAEMON_TEST(test_ticket_of_another_user_is_refused),
 	TH_DAEMON_TEST(test_ticket_and_what_it_opened_outlive_the_agent),
 	TH_DAEMON_TEST(test_open_memory_of_who_died_without_an_agent_is_fenced),
