@@ -76,6 +76,7 @@ done
 
 # What was installed runs where it lies, and finds what it needs.
 "$DESTDIR$prefix/bin/poolswitch" --version
+"$DESTDIR$prefix/bin/poolswitch" run --no-daemon=pass -- true
 "$DESTDIR$prefix/bin/poolswitch" metrics --listen 0.0.0.0:0 2>/dev/null && {
 	echo "poolswitch listens on a network"
 	exit 1

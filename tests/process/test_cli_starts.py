@@ -178,8 +178,6 @@ class CostTest(RunTest):
         return (time.perf_counter() - start) * 1000
 
     def test_run_costs_little_more_than_the_program(self):
-        if os.environ.get("TH_SANITIZED"):
-            self.skipTest("a sanitizer's start takes longer")
         run = self.command("run", "--socket", self.socket, "--", "true")
         pairs = [(self.milliseconds("true"), self.milliseconds(*run))
                  for _ in range(RUNS)]
