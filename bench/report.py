@@ -20,11 +20,13 @@ import pathlib
 import re
 import sys
 
+import report_frameworks
 import report_tables
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = "bench/results"
-PAGES = ("README.md", "docs/benchmarks.md", "docs/evidence.md")
+PAGES = ("README.md", "docs/benchmarks.md", "docs/compatibility.md",
+         "docs/evidence.md")
 FIELDS = {
     "bench": str,
     "case": str,
@@ -95,21 +97,31 @@ def newest_runs(folder):
 
 def add_run(root, path):
     """Files a run as <date>-<gpu>-<bench>.jsonl; a second one of a day
-    replaces the first."""
-    first = read_run(path)[0]
-    gpu = re.sub(r"[^a-z0-9]+", "-", first["gpu"].lower()).strip("-")
-    name = f"{first['date'][:10]}-{gpu}-{first['bench']}.jsonl"
+    replaces the first. That of the frameworks' suite is one object."""
+    if path.suffix == ".json":
+        first = report_frameworks.read(path)
+        last = report_frameworks.SUFFIX
+    else:
+        first = read_run(path)[0]
+        last = f"-{first['bench']}.jsonl"
+    gpu = re.sub(r"[^a-z0-9]+", "-",
+                 first["gpu"].partition(",")[0].lower()).strip("-")
+    name = f"{first['date'][:10]}-{gpu}{last}"
     (root / RESULTS / name).write_text(path.read_text(encoding="utf-8"),
                                        encoding="utf-8")
     print(f"wrote {RESULTS}/{name}")
 
 
-def fill_page(text, runs):
+def fill_page(text, runs, suites):
     def replace(match):
-        body = report_tables.make(runs, match["name"])
+        if match["name"] == report_frameworks.NAME:
+            body = report_frameworks.make(suites)
+        else:
+            body = report_tables.make(runs, match["name"])
         if body is None:
             raise Wrong(f"there is no table \"{match['name']}\"; there are "
-                        + ", ".join(report_tables.names()))
+                        + ", ".join([report_frameworks.NAME,
+                                     *report_tables.names()]))
         return f"{match['begin']}\n{body}\n{match['end']}"
 
     return MARK.sub(replace, text)
@@ -117,6 +129,7 @@ def fill_page(text, runs):
 
 def update(root, runs, check):
     """The pages that differ from the results; written unless @check."""
+    suites = report_frameworks.newest(root / RESULTS)
     stale = []
     for name in PAGES:
         path = root / name
@@ -125,7 +138,7 @@ def update(root, runs, check):
         old = path.read_text(encoding="utf-8")
         if old.count("<!-- bench:begin ") != len(MARK.findall(old)):
             raise Wrong(f"{name}: a bench:begin without its bench:end")
-        new = fill_page(old, runs)
+        new = fill_page(old, runs, suites)
         if new == old:
             continue
         stale.append(name)
@@ -151,7 +164,7 @@ def main(argv):
             add_run(options.root, path)
         runs = newest_runs(options.root / RESULTS)
         stale = update(options.root, runs, options.check)
-    except Wrong as wrong:
+    except (Wrong, report_frameworks.Wrong) as wrong:
         sys.exit(f"bench/report.py: {wrong}")
     if stale and options.check:
         sys.exit(f"bench/report.py: {', '.join(stale)} and {RESULTS}/ "

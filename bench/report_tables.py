@@ -9,7 +9,8 @@ name in the results and the heading. Columns that no case has are left out.
 
 import re
 
-BENCHES = ("alloc", "attach", "grant", "switch_latency")
+BENCHES = ("alloc", "attach", "frameworks", "grant", "preload",
+           "switch_latency")
 
 PAIR = (
     ("pair median", "median"),
@@ -106,6 +107,27 @@ TABLES = {
         ("taken, p99", "p99"),
         ("of that alone", "of that alone"),
     )),
+    "preload": ("preload", r"pairs of|busy|cuMemFree|Retain", (
+        ("pair median", "median"),
+        ("pair p99", "p99"),
+        ("faster, by median", "faster, by median"),
+        ("free", "free"),
+        ("call", "call"),
+        ("added to a call", "added"),
+    )),
+    "frameworks-cost": ("frameworks", r"", (
+        ("step, driver", "step, driver"),
+        ("step, preload", "step, preload"),
+        ("paired difference", "paired difference"),
+        ("its interval's low end", "95 % from"),
+        ("its interval's high end", "to"),
+        ("calls of a step", "calls of a step"),
+        ("start, driver", "start, driver"),
+        ("start, preload", "start, preload"),
+        ("longer, median of pairs", "longer"),
+        ("peak, driver", "peak, driver"),
+        ("peak, preload", "peak, preload"),
+    )),
     "switch-parts": ("switch_latency", r"", (
         ("switch p50", "p50"),
         ("switch p99", "p99"),
@@ -132,6 +154,8 @@ def number(value):
 
 
 def quantity(value, unit):
+    if value < 0:
+        return "-" + quantity(-value, unit)
     if unit == "times":
         return number(value) + " x"
     for small, large in (("ns", "us"), ("us", "ms")):
@@ -160,7 +184,8 @@ def pivot(lines, pattern, columns):
     cases = {}
     heads = dict(columns)
     for line in lines:
-        if line["metric"] in heads and re.search(pattern, line["case"]):
+        if (line["metric"] in heads and line["case"] != "target"
+                and re.search(pattern, line["case"])):
             row = cases.setdefault(line["case"], {})
             row[line["metric"]] = quantity(line["value"], line["unit"])
     used = [metric for metric in heads

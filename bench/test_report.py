@@ -140,6 +140,49 @@ class ReportTest(unittest.TestCase):
         self.run_report()
         self.assertIn("takes 2 times as long as the driver", self.page())
 
+    def put_suite(self, name, **changes):
+        suite = {"gpu": "NVIDIA H200, 580.1", "commit": "abc",
+                 "date": "2026-01-02T03:04:05Z",
+                 "cases": [{"case": "bert", "result": "passed",
+                            "share": 0.987, "versions": {"torch": "2.11"}},
+                           {"case": "jax", "result": "failed",
+                            "why": "a | b"}], **changes}
+        path = self.root / report.RESULTS / name
+        path.write_text(json.dumps(suite))
+        return path
+
+    def test_frameworks_that_were_not_run_are_not_said_to(self):
+        self.put_page("frameworks")
+        self.run_report()
+        self.assertIn("not run yet", self.page())
+
+    def test_frameworks_table_has_what_became_of_each(self):
+        self.put_suite("a-frameworks.json")
+        self.put_page("frameworks")
+        self.run_report()
+        self.assertIn("| `bert` | torch 2.11 | passed | 98.7% |", self.page())
+        self.assertIn("| `jax` |  | **failed**: a / b |  |", self.page())
+
+    def test_frameworks_newest_run_counts(self):
+        self.put_suite("a-frameworks.json", date="2026-01-03T00:00:00Z",
+                       commit="def")
+        self.put_suite("b-frameworks.json")
+        self.put_page("frameworks")
+        self.run_report()
+        self.assertIn("`def`", self.page())
+        self.assertNotIn("`abc`", self.page())
+
+    def test_frameworks_run_without_its_results_is_refused(self):
+        self.put_suite("a-frameworks.json", cases=[{"case": "bert"}])
+        self.put_page("frameworks")
+        self.assert_refused("bert has no result")
+
+    def test_frameworks_run_is_added_under_its_name(self):
+        path = self.put_suite("x.json").rename(self.root / "suite.json")
+        self.run_report("--add", str(path))
+        name = "2026-01-02-nvidia-h200-frameworks.json"
+        self.assertTrue((self.root / report.RESULTS / name).exists())
+
     def test_added_run_is_named_after_date_gpu_and_bench(self):
         run = self.root / "run.jsonl"
         run.write_text(json.dumps(line()) + "\n")

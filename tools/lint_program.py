@@ -169,6 +169,24 @@ def check_environment(tree):
             yield f"{ENVIRONMENT}: nothing reads {variable}"
 
 
+# ---- the preload ----
+
+SYMBOLS = "preload/driver_symbols.txt"
+COMPATIBILITY = "docs/compatibility.md"
+
+
+def check_gaps(tree):
+    """What the preload should replace and does not is told to users. ABI
+    variants of a function (_v2, _ptsz) go by its name."""
+    page = there(tree, COMPATIBILITY)
+    for line in there(tree, SYMBOLS).splitlines():
+        words = line.split()
+        for name in words[1:] if words[:1] == ["gap"] else []:
+            plain = re.sub(r"(_v\d+)?(_ptsz)?$", "", name)
+            if not re.search(rf"`{plain}\b", page):
+                yield f"{COMPATIBILITY}: no `{plain}`, a gap"
+
+
 def is_code(name):
     return name.endswith((".c", ".h", ".py", ".sh")) or \
         name in ("dev", ".ci/run")
@@ -179,4 +197,5 @@ CHECKS = {
     "completion": check_completion,
     "daemon": check_daemon,
     "environment": check_environment,
+    "gaps": check_gaps,
 }

@@ -135,6 +135,22 @@ class ProgramTest(unittest.TestCase):
         self.assertIn("nothing reads TERM", found[0])
 
 
+class GapsTest(ProgramTest):
+    def gaps(self, page):
+        return self.complaints(
+            "gaps", {"preload/driver_symbols.txt": "# gap of\nhook cuA\n"
+                     "gap cuB_v2 cuC_v2_ptsz\n",
+                     "docs/compatibility.md": page})
+
+    def test_gap_that_is_told_is_well(self):
+        self.assertEqual(self.gaps("`cuB`, `cuC` of CUDA 13"), [])
+
+    def test_gap_that_is_not_told_is_one(self):
+        found = self.gaps("`cuB`, `cuCtx`")
+        self.assertEqual(len(found), 1, found)
+        self.assertIn("`cuC`", found[0])
+
+
 class CompletionTest(unittest.TestCase):
     """The completion itself, in a shell."""
 
@@ -159,6 +175,16 @@ class CompletionTest(unittest.TestCase):
     def test_option_of_a_command_comes_with_it(self):
         self.assertEqual(["--listen"], self.complete("metrics", "--l"))
         self.assertEqual([], self.complete("status", "--l"))
+
+    def test_run_has_options_and_their_words(self):
+        self.assertEqual(["--at-quota"], self.complete("run", "--at"))
+        self.assertEqual(["strict", "spill"],
+                         self.complete("run", "--at-quota", "s"))
+
+    def test_behind_run_comes_a_program(self):
+        self.assertIn("true", self.complete("run", "tru"))
+        self.assertEqual(["true"],
+                         self.complete("run", "--quota", "4G", "true")[:1])
 
     def test_value_of_an_option_is_no_command(self):
         self.assertEqual(["--gpu"],

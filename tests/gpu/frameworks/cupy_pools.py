@@ -3,9 +3,9 @@
 """CuPy: its pool of plain memory, its stream-ordered pool, no pool at all,
 and its pool of managed memory, which the pool cannot hold."""
 
-import report
+import outcome
 
-cupy, = report.need("cupy")
+cupy, = outcome.need("cupy")
 
 
 def work():
@@ -26,7 +26,7 @@ def with_allocator(allocator):
 
 def main():
     if cupy.cuda.runtime.getDeviceCount() == 0:
-        raise SystemExit(report.SKIPPED)
+        raise SystemExit(outcome.SKIPPED)
     plain, managed = cupy.cuda.MemoryPool(), cupy.cuda.MemoryPool(
         cupy.cuda.malloc_managed)
     ordered = cupy.cuda.MemoryAsyncPool()
@@ -38,7 +38,7 @@ def main():
     }
     loose = sum(each.nbytes for name in ("ordered", "none")
                 for each in kept[name])
-    report.say({name: report.digest(*each) for name, each in kept.items()},
+    outcome.say({name: outcome.digest(*each) for name, each in kept.items()},
                plain.total_bytes() + loose, outside=managed.total_bytes(),
                versions={"cupy": cupy.__version__})
 

@@ -1,13 +1,13 @@
 # SPDX-FileCopyrightText: 2026 The poolswitch authors
 # SPDX-License-Identifier: Apache-2.0
 """The driver by ctypes and nothing else: this one runs on the simulated GPU
-too, so that run.py and report.py are tested where no framework is."""
+too, so that run.py and outcome.py are tested where no framework is."""
 
 import ctypes
 import os
 import sys
 
-import report
+import outcome
 
 BLOCKS, BLOCK_BYTES = 3, 20 << 20
 
@@ -23,7 +23,7 @@ class Driver:
             self.library = ctypes.CDLL(name)
         except OSError as error:
             print(f"skipped: {error}")
-            sys.exit(report.SKIPPED)
+            sys.exit(outcome.SKIPPED)
 
     def __getattr__(self, name):
         function = getattr(self.library, name)
@@ -59,7 +59,7 @@ def main():
     cuda = Driver()
     open_context(cuda)
     blocks = [fill(cuda, 0x01010101 * n) for n in range(BLOCKS)]
-    report.say({"read": report.digest(*(read for _, read in blocks))},
+    outcome.say({"read": outcome.digest(*(read for _, read in blocks))},
                BLOCKS * BLOCK_BYTES)
     for pointer, _ in blocks:
         cuda.cuMemFree_v2(pointer)

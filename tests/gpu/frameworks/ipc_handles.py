@@ -5,9 +5,9 @@ one's own, and of a process that has ended."""
 
 import multiprocessing
 
-import report
+import outcome
 
-cupy, = report.need("cupy")
+cupy, = outcome.need("cupy")
 runtime = cupy.cuda.runtime
 BYTES = 1 << 20
 WAIT_S = 120
@@ -25,7 +25,7 @@ def serve(pipe):
 
 def read(pointer):
     memory = cupy.cuda.UnownedMemory(pointer, BYTES, None)
-    return report.digest(cupy.ndarray(
+    return outcome.digest(cupy.ndarray(
         BYTES, cupy.uint8, cupy.cuda.MemoryPointer(memory, 0)))
 
 
@@ -71,7 +71,7 @@ def main():
     outputs["of one that ended"] = is_refused(handle)
     own = runtime.malloc(BYTES)
     outputs["its own"] = is_refused(runtime.ipcGetMemHandle(own))
-    report.say(outputs, BYTES, versions={"cupy": cupy.__version__})
+    outcome.say(outputs, BYTES, versions={"cupy": cupy.__version__})
     runtime.free(own)
 
 

@@ -5,9 +5,9 @@ allocator by XLA_PYTHON_CLIENT_ALLOCATOR."""
 
 import os
 
-import report
+import outcome
 
-jax, = report.need("jax")
+jax, = outcome.need("jax")
 
 
 def loss(weights, x):
@@ -33,7 +33,7 @@ def allocated(arrays):
 def main():
     if jax.default_backend() != "gpu":
         print("skipped: JAX sees no GPU")
-        raise SystemExit(report.SKIPPED)
+        raise SystemExit(outcome.SKIPPED)
     weights, x = make(8)
     value, gradients = jax.jit(jax.value_and_grad(loss))(weights, x)
     image = jax.random.normal(jax.random.key(2), (8, 64, 64, 64))
@@ -41,9 +41,9 @@ def main():
     convolved = jax.lax.conv(image, kernel, (1, 1), "SAME")
     jax.block_until_ready([value, gradients, convolved])
     arrays = [*weights, x, *gradients, image, kernel, convolved]
-    report.say({"loss": report.digest(value),
-                "gradients": report.digest(*gradients),
-                "convolved": report.digest(convolved)},
+    outcome.say({"loss": outcome.digest(value),
+                "gradients": outcome.digest(*gradients),
+                "convolved": outcome.digest(convolved)},
                allocated(arrays),
                versions={"jax": jax.__version__},
                allocator=os.environ.get("XLA_PYTHON_CLIENT_ALLOCATOR", ""))

@@ -6,7 +6,7 @@ captured graph."""
 import os
 import tempfile
 
-import report
+import outcome
 
 
 def run_collectives(torch, distributed):
@@ -32,7 +32,7 @@ def run_captured(torch, distributed):
 
 
 def main():
-    torch = report.torch_exact()
+    torch = outcome.torch_exact()
     distributed = torch.distributed
     with tempfile.TemporaryDirectory() as folder:
         distributed.init_process_group(
@@ -40,7 +40,7 @@ def main():
             rank=0, world_size=1, device_id=torch.device("cuda", 0))
         results = run_collectives(torch, distributed)
         results += run_captured(torch, distributed)
-        report.torch_say({"results": report.digest(*results)},
+        outcome.torch_say({"results": outcome.digest(*results)},
                          nccl=list(torch.cuda.nccl.version()))
         distributed.destroy_process_group()
 

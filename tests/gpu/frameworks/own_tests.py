@@ -7,9 +7,9 @@ may fail with the preload that passes without."""
 import json
 import sys
 
-import report
+import outcome
 
-pytest, = report.need("pytest")
+pytest, = outcome.need("pytest")
 
 
 class Outcomes:

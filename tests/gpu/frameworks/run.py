@@ -21,7 +21,7 @@ import tempfile
 import time
 
 import judge
-import report
+import outcome
 
 HERE = pathlib.Path(__file__).resolve().parent
 RUN_S = 240  # one run of a program
@@ -135,7 +135,7 @@ class Runner:
             stdout=subprocess.PIPE, text=True, timeout=RUN_S)
         sys.stdout.write(done.stdout)
         sys.stdout.flush()
-        if done.returncode == report.SKIPPED:
+        if done.returncode == outcome.SKIPPED:
             raise Skipped(done.stdout.strip().rpartition("skipped: ")[2])
         if done.returncode != 0:
             raise Failed(f"{' '.join(argv)} ended with {done.returncode}")
@@ -143,8 +143,8 @@ class Runner:
 
     def result(self, argv, env):
         for line in self.run(argv, env).splitlines():
-            if line.startswith(report.MARK):
-                return json.loads(line[len(report.MARK):])
+            if line.startswith(outcome.MARK):
+                return json.loads(line[len(outcome.MARK):])
         raise Failed(f"{' '.join(argv)} said no result")
 
 
@@ -223,7 +223,7 @@ def verdict(build, name, size):
     try:
         return 0, {"result": "passed", **run_case(build, name, size)}
     except Skipped as reason:
-        return report.SKIPPED, {"result": "skipped", "why": str(reason)}
+        return outcome.SKIPPED, {"result": "skipped", "why": str(reason)}
     except Failed as reason:
         return 1, {"result": "failed", "why": str(reason)}
 

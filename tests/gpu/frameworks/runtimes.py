@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 
-import report
+import outcome
 
 KINDS = [(runtime, stream) for runtime in ("static", "shared")
          for stream in ("legacy", "per-thread")]
@@ -35,7 +35,7 @@ def compile_program(folder, runtime, stream):
 
 def client_of(pid):
     for _ in range(50):
-        status = report.ask_status()
+        status = outcome.ask_status()
         for each in status["clients"]:
             if each["pid"] == pid and each["answered"]:
                 return dict(each, segment_bytes=
@@ -47,7 +47,7 @@ def run(path):
     program = subprocess.Popen([path], stdin=subprocess.PIPE, text=True,
                                stdout=subprocess.PIPE)
     sums = program.stdout.readline().strip()
-    client = client_of(program.pid) if report.is_preloaded() else None
+    client = client_of(program.pid) if outcome.is_preloaded() else None
     program.communicate("\n")
     if program.returncode != 0:
         sys.exit(f"{path} ended with {program.returncode}")
@@ -59,15 +59,15 @@ def run(path):
 def main():
     if not shutil.which("nvcc"):
         print("skipped: no nvcc")
-        sys.exit(report.SKIPPED)
+        sys.exit(outcome.SKIPPED)
     outputs, client = {}, None
     with tempfile.TemporaryDirectory() as folder:
         for runtime, stream in KINDS:
             path = compile_program(folder, runtime, stream)
             outputs[f"{runtime}, {stream}"], client = run(path)
-    print(report.MARK + json.dumps(
+    print(outcome.MARK + json.dumps(
         {"outputs": outputs, "poolable": BYTES, "peak": BYTES, "outside": 0,
-         "preloaded": report.is_preloaded(), "client": client}))
+         "preloaded": outcome.is_preloaded(), "client": client}))
 
 
 if __name__ == "__main__":

@@ -9,12 +9,12 @@ there is no memory), spin (kernels until it is killed), end.
 import json
 import sys
 
-import report
+import outcome
 
 
 class Torch:
     def __init__(self):
-        self.torch = report.torch_exact()
+        self.torch = outcome.torch_exact()
 
     def info(self):
         return self.torch.cuda.mem_get_info()
@@ -22,7 +22,7 @@ class Torch:
     def work(self):
         self.torch.manual_seed(1)
         x = self.torch.randn(2048, 2048).cuda()
-        return report.digest(x @ x)
+        return outcome.digest(x @ x)
 
     def fill(self):
         """How many bytes it got before it was told that there are none."""
@@ -46,7 +46,7 @@ class Torch:
 
 class Jax:
     def __init__(self):
-        self.jax, = report.need("jax")
+        self.jax, = outcome.need("jax")
 
     def info(self):
         stats = self.jax.devices()[0].memory_stats()
@@ -55,7 +55,7 @@ class Jax:
 
     def work(self):
         x = self.jax.random.normal(self.jax.random.key(1), (2048, 2048))
-        return report.digest(x @ x)
+        return outcome.digest(x @ x)
 
 
 def main(kind):

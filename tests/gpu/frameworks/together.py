@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-import report
+import outcome
 
 GIB = 1 << 30
 TORCH_QUOTA, JAX_QUOTA = 8 * GIB, 4 * GIB
@@ -35,8 +35,8 @@ class Tenant:
         line = self.process.stdout.readline()
         if not line:
             code = self.process.wait()
-            if code == report.SKIPPED:
-                sys.exit(report.SKIPPED)
+            if code == outcome.SKIPPED:
+                sys.exit(outcome.SKIPPED)
             sys.exit(f"{self.name} ended with {code} at {command}")
         return json.loads(line)
 
@@ -46,7 +46,7 @@ class Tenant:
 
 
 def clients():
-    return {each["name"]: each for each in report.ask_status()["clients"]
+    return {each["name"]: each for each in outcome.ask_status()["clients"]
             if each["presence"] != "dead"}
 
 

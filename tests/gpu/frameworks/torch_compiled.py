@@ -3,7 +3,7 @@
 """torch.compile with CUDA graphs, and a graph that is captured by hand with
 blocks allocated and freed inside."""
 
-import report
+import outcome
 
 
 def run_compiled(torch):
@@ -51,11 +51,11 @@ def run_captured(torch):
 
 
 def main():
-    torch = report.torch_exact()
+    torch = outcome.torch_exact()
     compiled = run_compiled(torch)
     captured = run_captured(torch)
-    report.torch_say({"compiled": report.digest(*compiled),
-                      "captured": report.digest(*captured)})
+    outcome.torch_say({"compiled": outcome.digest(*compiled),
+                      "captured": outcome.digest(*captured)})
 
 
 if __name__ == "__main__":

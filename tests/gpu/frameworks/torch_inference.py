@@ -8,13 +8,13 @@ MODEL: resnet152, inception, bert.
 import sys
 import time
 
-import report
+import outcome
 
 BATCH = 8
 
 
 def make_vision(torch, name):
-    torchvision, = report.need("torchvision")
+    torchvision, = outcome.need("torchvision")
     models = torchvision.models
     if name == "inception":
         model = models.inception_v3(weights=None, init_weights=False)
@@ -26,13 +26,13 @@ def make_vision(torch, name):
 
 
 def make_bert(torch):
-    transformers, = report.need("transformers")
+    transformers, = outcome.need("transformers")
     model = transformers.BertModel(transformers.BertConfig())
     return model, (torch.randint(0, 30000, (BATCH, 128)),)
 
 
 def main(name, runs=10):
-    torch = report.torch_exact()
+    torch = outcome.torch_exact()
     model, inputs = (make_bert(torch) if name == "bert"
                      else make_vision(torch, name))
     model = model.eval().cuda()
@@ -47,7 +47,7 @@ def main(name, runs=10):
             times.append(time.perf_counter() - start)
     if name == "bert":
         output = output.last_hidden_state
-    report.torch_say({"output": report.digest(output)}, times=times)
+    outcome.torch_say({"output": outcome.digest(output)}, times=times)
 
 
 if __name__ == "__main__":

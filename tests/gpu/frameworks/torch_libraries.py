@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """cuBLAS and cuDNN with workspaces of every size, forward and backward."""
 
-import report
+import outcome
 
 
 def run_cublas(torch):
@@ -31,10 +31,10 @@ def run_cudnn(torch):
 
 
 def main():
-    torch = report.torch_exact()
+    torch = outcome.torch_exact()
     assert torch.backends.cudnn.is_available()
-    report.torch_say({"cublas": report.digest(*run_cublas(torch)),
-                      "cudnn": report.digest(*run_cudnn(torch))},
+    outcome.torch_say({"cublas": outcome.digest(*run_cublas(torch)),
+                      "cudnn": outcome.digest(*run_cudnn(torch))},
                      cudnn=torch.backends.cudnn.version())
 
 

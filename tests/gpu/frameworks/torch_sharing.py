@@ -3,7 +3,7 @@
 """CUDA tensors and events between processes by torch.multiprocessing: there
 and back, the same one twice, and one whose producer has ended."""
 
-import report
+import outcome
 
 WAIT_S = 120
 
@@ -14,10 +14,10 @@ def consume(inbox, outbox, handle):
     event = torch.cuda.Event.from_ipc_handle(torch.device("cuda", 0), handle)
     first, second = inbox.get(timeout=WAIT_S), inbox.get(timeout=WAIT_S)
     event.wait(torch.cuda.current_stream())
-    outbox.put(report.digest(first))
+    outbox.put(outcome.digest(first))
     first += 1
     torch.cuda.synchronize()
-    outbox.put(report.digest(second))  # the same memory: changed as well
+    outbox.put(outcome.digest(second))  # the same memory: changed as well
     own = torch.full((1 << 20,), 7.0, device="cuda")
     outbox.put(own)
     inbox.get(timeout=WAIT_S)          # until the parent has copied it
@@ -48,7 +48,7 @@ def share(torch, context):
     inbox.put(x)
     said = [outbox.get(timeout=WAIT_S) for _ in range(2)]
     theirs = outbox.get(timeout=WAIT_S)
-    said += [report.digest(theirs), report.digest(x)]
+    said += [outcome.digest(theirs), outcome.digest(x)]
     del theirs
     inbox.put("done")
     child.join(WAIT_S)
@@ -72,11 +72,11 @@ def open_of_the_dead(torch, context):
 
 
 def main():
-    torch = report.torch_exact()
+    torch = outcome.torch_exact()
     context = torch.multiprocessing.get_context("spawn")
     shared = share(torch, context)
     dead = open_of_the_dead(torch, context)
-    report.torch_say({"shared": shared, "dead": dead})
+    outcome.torch_say({"shared": shared, "dead": dead})
 
 
 if __name__ == "__main__":

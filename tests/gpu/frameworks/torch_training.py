@@ -5,12 +5,12 @@
 import sys
 import time
 
-import report
+import outcome
 
 
 def main(steps=30):
-    torch = report.torch_exact()
-    torchvision, = report.need("torchvision")
+    torch = outcome.torch_exact()
+    torchvision, = outcome.need("torchvision")
     model = torchvision.models.resnet50(weights=None, num_classes=100).cuda()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     images = torch.randn(4, 32, 3, 128, 128)
@@ -26,8 +26,8 @@ def main(steps=30):
         optimizer.step()
         losses.append(loss.item().hex())
         times.append(time.perf_counter() - start)
-    report.torch_say({"losses": losses,
-                      "weights": report.digest(*model.parameters())},
+    outcome.torch_say({"losses": losses,
+                      "weights": outcome.digest(*model.parameters())},
                      times=times)
 
 

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Triton kernels on memory of the pool: addition, and a row-wise softmax."""
 
-import report
+import outcome
 
-torch = report.torch_exact()
-triton, = report.need("triton")
+torch = outcome.torch_exact()
+triton, = outcome.need("triton")
 from triton import language as tl  # noqa: E402 (behind the check above)
 
 
@@ -40,8 +40,8 @@ def main():
     torch.cuda.synchronize()
     assert torch.equal(total, x + y)
     assert torch.allclose(softmax, torch.softmax(rows, 1), atol=1e-6)
-    report.torch_say({"add": report.digest(total),
-                      "softmax": report.digest(softmax)})
+    outcome.torch_say({"add": outcome.digest(total),
+                      "softmax": outcome.digest(softmax)})
 
 
 if __name__ == "__main__":
