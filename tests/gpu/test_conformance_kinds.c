@@ -466,6 +466,7 @@ static void test_retained_handle_of_an_import_cannot_be_exported(void **state)
 	fd = th_gpu_export(gpu, th_gpu_create(gpu));
 	imported = th_gpu_import(gpu, fd);
 	address = th_gpu_map(gpu, imported, &gpu->writable);
+	th_cu(gpu->driver->cuMemRelease(imported));
 	th_cu(gpu->driver->cuMemRetainAllocationHandle(&retained,
 						       (void *)address));
 	th_cu_is(gpu->driver->cuMemExportToShareableHandle(
