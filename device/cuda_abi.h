@@ -241,6 +241,20 @@ typedef struct CUDA_MEM_ALLOC_NODE_PARAMS_v1_st {
 } CUDA_MEM_ALLOC_NODE_PARAMS_v1;
 typedef CUDA_MEM_ALLOC_NODE_PARAMS_v1 CUDA_MEM_ALLOC_NODE_PARAMS;
 
+typedef enum CUgraphNodeType_enum {
+	CU_GRAPH_NODE_TYPE_MEM_ALLOC = 10,
+} CUgraphNodeType;
+
+typedef struct CUgraphNodeParams_st {
+	CUgraphNodeType type;
+	int reserved0[3];
+	union {
+		long long reserved1[29];
+		CUDA_MEM_ALLOC_NODE_PARAMS alloc; /* with that type */
+	};
+	long long reserved2;
+} CUgraphNodeParams;
+
 /* ---- contexts ---- */
 
 typedef struct CUexecAffinityParam_st CUexecAffinityParam_v1;

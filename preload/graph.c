@@ -139,6 +139,44 @@ CUresult cuGraphAddMemAllocNode(CUgraphNode *node, CUgraph graph,
 						   count, params);
 }
 
+/* Of nodes of any type those that allocate. */
+static CUresult take_for_node(CUgraph graph, const CUgraphNodeParams *params)
+{
+	if (!graph || !params || params->type != CU_GRAPH_NODE_TYPE_MEM_ALLOC)
+		return CUDA_SUCCESS;
+	return pl_graph_take(params->alloc.poolProps.location.id, graph,
+			     params->alloc.bytesize);
+}
+
+CUresult cuGraphAddNode(CUgraphNode *node, CUgraph graph,
+			const CUgraphNode *dependencies, size_t count,
+			CUgraphNodeParams *params)
+{
+	CUresult result;
+
+	PL_GUARD();
+	result = take_for_node(graph, params);
+	if (result != CUDA_SUCCESS)
+		return result;
+	return pl_driver()->cuGraphAddNode(node, graph, dependencies, count,
+					   params);
+}
+
+CUresult cuGraphAddNode_v2(CUgraphNode *node, CUgraph graph,
+			   const CUgraphNode *dependencies,
+			   const CUgraphEdgeData *data, size_t count,
+			   CUgraphNodeParams *params)
+{
+	CUresult result;
+
+	PL_GUARD();
+	result = take_for_node(graph, params);
+	if (result != CUDA_SUCCESS)
+		return result;
+	return pl_driver()->cuGraphAddNode_v2(node, graph, dependencies, data,
+					      count, params);
+}
+
 /* The driver has back what nobody has. */
 CUresult cuDeviceGraphMemTrim(CUdevice device)
 {

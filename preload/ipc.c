@@ -105,6 +105,16 @@ CUresult cuIpcOpenMemHandle_v2(CUdeviceptr *address, CUipcMemHandle handle,
 	return pl_driver()->cuIpcOpenMemHandle_v2(address, handle, flags);
 }
 
+/* As programs have it that look it up without the version. */
+CUresult cuIpcOpenMemHandle(CUdeviceptr *address, CUipcMemHandle handle,
+			    unsigned int flags)
+{
+	PL_GUARD();
+	if (is_ticket(&handle))
+		return open_ticket(address, &handle, flags);
+	return pl_driver()->cuIpcOpenMemHandle(address, handle, flags);
+}
+
 CUresult cuIpcCloseMemHandle(CUdeviceptr address)
 {
 	struct ps_pool *pool;

@@ -182,14 +182,13 @@ static bool is_possible(const CUDA_MEM_ALLOC_NODE_PARAMS *params)
 	       sim_is_device(props->location.id) && params->bytesize > 0;
 }
 
-CUresult cuGraphAddMemAllocNode(CUgraphNode *node_out, CUgraph graph,
-				const CUgraphNode *dependencies, size_t count,
-				CUDA_MEM_ALLOC_NODE_PARAMS *params)
+static CUresult add_node(CUgraphNode *node_out, CUgraph graph,
+			 const CUgraphNode *dependencies, size_t count,
+			 CUDA_MEM_ALLOC_NODE_PARAMS *params)
 {
 	CUgraphNode node;
 	CUresult result;
 
-	ENTER_CONTEXT(cuGraphAddMemAllocNode);
 	if (!node_out || !graph || !params || (count && !dependencies) ||
 	    !is_possible(params))
 		return CUDA_ERROR_INVALID_VALUE;
@@ -207,6 +206,43 @@ CUresult cuGraphAddMemAllocNode(CUgraphNode *node_out, CUgraph graph,
 	pthread_mutex_unlock(&lock);
 	*node_out = node;
 	return CUDA_SUCCESS;
+}
+
+CUresult cuGraphAddMemAllocNode(CUgraphNode *node, CUgraph graph,
+				const CUgraphNode *dependencies, size_t count,
+				CUDA_MEM_ALLOC_NODE_PARAMS *params)
+{
+	ENTER_CONTEXT(cuGraphAddMemAllocNode);
+	return add_node(node, graph, dependencies, count, params);
+}
+
+static CUresult add_any(CUgraphNode *node, CUgraph graph,
+			const CUgraphNode *dependencies, size_t count,
+			CUgraphNodeParams *params)
+{
+	if (!params)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (params->type != CU_GRAPH_NODE_TYPE_MEM_ALLOC)
+		return CUDA_ERROR_NOT_SUPPORTED;
+	return add_node(node, graph, dependencies, count, &params->alloc);
+}
+
+CUresult cuGraphAddNode(CUgraphNode *node, CUgraph graph,
+			const CUgraphNode *dependencies, size_t count,
+			CUgraphNodeParams *params)
+{
+	ENTER_CONTEXT(cuGraphAddNode);
+	return add_any(node, graph, dependencies, count, params);
+}
+
+CUresult cuGraphAddNode_v2(CUgraphNode *node, CUgraph graph,
+			   const CUgraphNode *dependencies,
+			   const CUgraphEdgeData *data, size_t count,
+			   CUgraphNodeParams *params)
+{
+	ENTER_CONTEXT(cuGraphAddNode_v2);
+	(void)data;
+	return add_any(node, graph, dependencies, count, params);
 }
 
 /* Nothing is kept that could be trimmed. */

@@ -174,18 +174,17 @@ static CUresult check_ticket(const struct ticket *ticket)
 	return CUDA_SUCCESS;
 }
 
-CUresult cuIpcOpenMemHandle_v2(CUdeviceptr *address_out, CUipcMemHandle handle,
-			       unsigned int flags)
+static CUresult open_handle(CUdeviceptr *address_out,
+			    const CUipcMemHandle *handle, unsigned int flags)
 {
 	struct ticket ticket;
 	uint64_t address;
 	CUresult result;
 	int hold;
 
-	ENTER_CONTEXT(cuIpcOpenMemHandle_v2);
 	if (!address_out || flags != CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS)
 		return CUDA_ERROR_INVALID_VALUE;
-	memcpy(&ticket, &handle, sizeof(ticket));
+	memcpy(&ticket, handle, sizeof(ticket));
 	result = check_ticket(&ticket);
 	if (result != CUDA_SUCCESS)
 		return result;
@@ -199,6 +198,20 @@ CUresult cuIpcOpenMemHandle_v2(CUdeviceptr *address_out, CUipcMemHandle handle,
 	if (result == CUDA_SUCCESS)
 		*address_out = address;
 	return result;
+}
+
+CUresult cuIpcOpenMemHandle_v2(CUdeviceptr *address, CUipcMemHandle handle,
+			       unsigned int flags)
+{
+	ENTER_CONTEXT(cuIpcOpenMemHandle_v2);
+	return open_handle(address, &handle, flags);
+}
+
+CUresult cuIpcOpenMemHandle(CUdeviceptr *address, CUipcMemHandle handle,
+			    unsigned int flags)
+{
+	ENTER_CONTEXT(cuIpcOpenMemHandle);
+	return open_handle(address, &handle, flags);
 }
 
 CUresult cuIpcCloseMemHandle(CUdeviceptr address)

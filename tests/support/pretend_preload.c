@@ -95,6 +95,23 @@ static CUresult add_node(CUgraphNode *node, CUgraph graph,
 	return answer();
 }
 
+static CUresult add_any(CUgraphNode *node, CUgraph graph,
+			const CUgraphNode *dependencies, size_t count,
+			CUgraphNodeParams *params)
+{
+	(void)node, (void)graph, (void)dependencies, (void)count, (void)params;
+	return answer();
+}
+
+static CUresult add_any_v2(CUgraphNode *node, CUgraph graph,
+			   const CUgraphNode *dependencies,
+			   const CUgraphEdgeData *data, size_t count,
+			   CUgraphNodeParams *params)
+{
+	(void)data;
+	return add_any(node, graph, dependencies, count, params);
+}
+
 static CUresult trim_graphs(CUdevice device)
 {
 	(void)device;
@@ -176,12 +193,15 @@ const struct dv_driver *pl_driver(void)
 		.cuMipmappedArrayCreate = create_mipmap,
 		.cuMipmappedArrayDestroy = destroy_mipmap,
 		.cuGraphAddMemAllocNode = add_node,
+		.cuGraphAddNode = add_any,
+		.cuGraphAddNode_v2 = add_any_v2,
 		.cuDeviceGraphMemTrim = trim_graphs,
 		.cuMemCreate = create_object,
 		.cuMemRelease = release_object,
 		.cuMemMap = map_object,
 		.cuMemUnmap = unmap_object,
 		.cuIpcGetMemHandle = get_ipc,
+		.cuIpcOpenMemHandle = open_ipc,
 		.cuIpcOpenMemHandle_v2 = open_ipc,
 		.cuIpcCloseMemHandle = close_ipc,
 		.cuMemRetainAllocationHandle = retain_object,

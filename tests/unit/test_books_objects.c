@@ -285,6 +285,8 @@ static void test_ticket_stands_for_a_legacy_handle(void **state)
 	assert_int_equal(open_handle(&handle, &address), CUDA_SUCCESS);
 	assert_int_equal(address, TH_WORLD_INSIDE);
 	assert_int_equal(cuIpcCloseMemHandle(address), CUDA_SUCCESS);
+	assert_int_equal(cuIpcOpenMemHandle(&address, handle, 1), CUDA_SUCCESS);
+	assert_int_equal(cuIpcCloseMemHandle(address), CUDA_SUCCESS);
 	assert_int_equal(th_world.calls, 0);
 }
 

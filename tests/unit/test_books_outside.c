@@ -274,6 +274,29 @@ static void test_books_graph_that_spills_is_counted_as_passed(void **state)
 	assert_int_equal(cuDeviceGraphMemTrim(0), CUDA_SUCCESS);
 }
 
+static void test_books_graph_nodes_of_any_type_are_looked_at(void **state)
+{
+	CUgraphNodeParams params = {
+		.type = CU_GRAPH_NODE_TYPE_MEM_ALLOC,
+		.alloc = { .bytesize = MIB },
+	};
+	CUgraphNode node;
+
+	(void)state;
+	assert_int_equal(cuGraphAddNode(&node, FIRST, NULL, 0, &params),
+			 CUDA_SUCCESS);
+	assert_int_equal(
+		cuGraphAddNode_v2(&node, FIRST, NULL, NULL, 0, &params),
+		CUDA_SUCCESS);
+	params.type = (CUgraphNodeType)1;
+	assert_int_equal(cuGraphAddNode(&node, FIRST, NULL, 0, &params),
+			 CUDA_SUCCESS);
+	assert_int_equal(th_world.calls, 3);
+	assert_int_equal(th_world.outside, 2 * MIB);
+	pl_graph_gone(FIRST);
+	assert_int_equal(cuDeviceGraphMemTrim(0), CUDA_SUCCESS);
+}
+
 static void test_books_graph_of_another_gpu_is_not_counted(void **state)
 {
 	(void)state;
@@ -302,6 +325,7 @@ static const struct th_test tests[] = {
 	TEST(test_books_executable_keeps_a_dead_graphs_memory),
 	TEST(test_books_graph_outlives_its_executable),
 	TEST(test_books_graph_that_spills_is_counted_as_passed),
+	TEST(test_books_graph_nodes_of_any_type_are_looked_at),
 	TEST(test_books_graph_of_another_gpu_is_not_counted),
 };
 
