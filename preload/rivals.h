@@ -10,13 +10,14 @@
 #ifndef PRELOAD_RIVALS_H
 #define PRELOAD_RIVALS_H
 
+#include "preload/driver.h"
+
 #include <stdatomic.h>
-#include <stdbool.h>
 
 /* How many files were opened with RTLD_DEEPBIND and not yet looked at. */
 extern atomic_uint pl_deep_waiting;
 
-static inline bool pl_has_deep(void)
+PL_EARLY static inline bool pl_has_deep(void)
 {
 	return atomic_load_explicit(&pl_deep_waiting, memory_order_relaxed);
 }
