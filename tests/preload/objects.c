@@ -145,6 +145,24 @@ static void on_the_host(void)
 	}
 }
 
+/* Started with two GPUs: the pool has the first. */
+static void on_another_gpu(void)
+{
+	CUmemAllocationProp prop = on_gpu;
+	CUmemGenericAllocationHandle handle;
+	size_t before;
+
+	open_range();
+	TH_CU(grow(0));
+	before = free_bytes();
+	prop.location.id = 1;
+	TH_CU(th_cu.cuMemCreate(&handle, UNIT, &prop, 0));
+	TH_CHECK(free_bytes() == before);
+	TH_CU(th_cu.cuMemRelease(handle));
+	TH_CHECK(free_bytes() == before);
+	shrink(0);
+}
+
 /* ---- managed memory and arrays ---- */
 
 static void managed(void)
@@ -289,6 +307,7 @@ static void has_outside(void)
 
 TH_PROGRAM({ "expands", expands }, { "shares_quota", shares_quota },
 	   { "counted_in_info", counted_in_info },
-	   { "on_the_host", on_the_host }, { "managed", managed },
-	   { "arrays", arrays }, { "spills", spills }, { "forks", forks },
-	   { "resets", resets }, { "has_outside", has_outside })
+	   { "on_the_host", on_the_host }, { "on_another_gpu", on_another_gpu },
+	   { "managed", managed }, { "arrays", arrays }, { "spills", spills },
+	   { "forks", forks }, { "resets", resets },
+	   { "has_outside", has_outside })

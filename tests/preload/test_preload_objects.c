@@ -47,6 +47,18 @@ OBJECTS_TEST(test_objects_in_a_child_leave_the_parents_alone, "forks")
 
 OBJECTS_TEST(test_objects_outlive_the_context_and_its_pool, "resets")
 
+static void test_objects_on_another_gpu_are_not_counted(void **state)
+{
+	const char *const env[] = { quota(), "POOLSWITCH_SIM_DEVICES=2", NULL };
+	struct th_preload_plan plan = { .env = env };
+	struct th_daemon daemon;
+
+	(void)state;
+	th_daemon_start(&daemon, NULL);
+	th_preload_check("objects", "on_another_gpu", &plan);
+	th_daemon_stop(&daemon);
+}
+
 static int64_t number_of(pid_t pid, const char *name)
 {
 	json_t *status = th_daemon_status();
@@ -118,6 +130,7 @@ static const struct th_test tests[] = {
 	TH_DAEMON_TEST(test_objects_and_blocks_share_the_quota),
 	TH_DAEMON_TEST(test_objects_are_counted_in_the_free_memory),
 	TH_DAEMON_TEST(test_objects_on_the_host_are_not_counted),
+	TH_DAEMON_TEST(test_objects_on_another_gpu_are_not_counted),
 	TH_DAEMON_TEST(test_objects_managed_memory_is_within_the_quota),
 	TH_DAEMON_TEST(test_objects_arrays_have_room_until_destroyed),
 	TH_DAEMON_TEST(test_objects_in_a_child_leave_the_parents_alone),
