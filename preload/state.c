@@ -11,6 +11,7 @@
 #include "preload/state.h"
 
 #include "base/lock.h"
+#include "base/status.h"
 #include "device/device.h"
 #include "preload/capture.h"
 #include "preload/context.h"
@@ -204,7 +205,8 @@ static enum ps_status check_gpu(CUdevice device)
 	if (status != PS_OK)
 		return status;
 	if (strstr(status_text, traits.uuid) == NULL)
-		status = PS_WRONG_GPU;
+		status = bs_fail(PS_WRONG_GPU, "%s is not the daemon's",
+				 traits.uuid);
 	free(status_text);
 	return status;
 }
@@ -216,7 +218,10 @@ static enum ps_status find_primary(CUdevice device)
 
 	if (pl_driver()->cuDevicePrimaryCtxRetain(&context, device) !=
 	    CUDA_SUCCESS)
-		return PS_DRIVER;
+		return bs_fail(PS_DRIVER,
+			       "the driver does not tell the primary context "
+			       "of GPU %d",
+			       device);
 	pl_driver()->cuDevicePrimaryCtxRelease_v2(device);
 	atomic_store(&primary, context);
 	atomic_store(&gpu, device);

@@ -1,0 +1,52 @@
+/* SPDX-FileCopyrightText: 2026 The poolswitch authors */
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* A program under the preload that has another GPU besides the pool's. */
+#include "tests/preload/runner.h"
+
+#include <string.h>
+
+static const char *const env[] = { "POOLSWITCH_SIM_DEVICES=2", NULL };
+static const struct th_preload_plan plan = { .env = env };
+
+#define DEVICES_TEST(name, scenario)                                           \
+	static void name(void **state)                                         \
+	{                                                                      \
+		struct th_daemon daemon;                                       \
+                                                                               \
+		(void)state;                                                   \
+		th_daemon_start(&daemon, NULL);                                \
+		th_preload_check("devices", scenario, &plan);                  \
+		th_daemon_stop(&daemon);                                       \
+	}
+
+DEVICES_TEST(test_devices_peer_that_is_let_in_reaches_all, "peer_later")
+DEVICES_TEST(test_devices_peer_of_before_reaches_all, "peer_first")
+
+/* Memory there stays the driver's, and nothing is taken of the pool. */
+static void test_devices_other_gpu_is_no_client(void **state)
+{
+	struct th_daemon daemon;
+	struct th_preload run;
+
+	(void)state;
+	th_daemon_start(&daemon, NULL);
+	th_preload_start(&run, "devices", "uses_other", &plan);
+	th_preload_await(&run);
+	th_daemon_wait_clients(0);
+	th_preload_go(&run);
+	assert_int_equal(th_preload_wait(&run), 0);
+	assert_non_null(strstr(th_preload_text(run.errors), "another GPU"));
+	th_daemon_stop(&daemon);
+}
+
+DEVICES_TEST(test_devices_both_are_served_each_by_its_own, "uses_both")
+
+static const struct th_test tests[] = {
+	TH_DAEMON_TEST(test_devices_other_gpu_is_no_client),
+	TH_DAEMON_TEST(test_devices_both_are_served_each_by_its_own),
+	TH_DAEMON_TEST(test_devices_peer_that_is_let_in_reaches_all),
+	TH_DAEMON_TEST(test_devices_peer_of_before_reaches_all),
+};
+
+TH_MAIN("preload_devices", tests)
