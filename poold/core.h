@@ -232,8 +232,9 @@ bool pd_core_has_open(const struct pd_core *core, uint32_t slot,
 
 /* ---- what the ops were asked to do has been done ---- */
 
-/* PS_AGAIN: its bytes are still in use by somebody; the core asks again after
- * a rest. A segment that was given back meanwhile goes on to be remade. */
+/* Not PS_OK: its bytes are still in use by somebody; it is remade, and another
+ * is taken for the request if there is one. A segment that was given back
+ * meanwhile goes on to be remade. */
 void pd_core_vacated(struct pd_core *core, uint32_t segment,
 		     enum ps_status status, uint64_t now_ms);
 

@@ -202,7 +202,7 @@ static void count_one(const struct pd_core *core,
 {
 	counts->of[segment->state]++;
 	counts->fresh += segment->state == PD_CLEAN && segment->user == PD_NONE;
-	counts->resting += segment->tries > 0 && segment->state == PD_REMAKING;
+	counts->resting += segment->tries > 0;
 	counts->damaged += segment->state == PD_DAMAGED;
 	if (segment->client != PD_NONE) {
 		count_held(core, segment, counts);
@@ -289,22 +289,24 @@ static enum ps_status check_opened(const struct pd_core *core, uint32_t slot)
 static enum ps_status check_pending(const struct pd_core *core, uint32_t slot)
 {
 	const struct pd_client *client = &core->clients[slot];
-	uint32_t n = client->first_outside, pending = 0, left = 0, should = 0;
+	const struct pd_request *request = &client->request;
+	uint32_t n = client->first_outside, pending = 0, vacating = 0;
 
 	for (; n != PD_NONE && core->segments[n].is_pending;
 	     n = core->segments[n].next) {
 		pending++;
-		left += core->segments[n].is_vacating ||
-			core->segments[n].tries > 0;
+		vacating += core->segments[n].is_vacating;
 	}
 	for (; n != PD_NONE; n = core->segments[n].next)
 		EXPECT("pending behind one that is not: segment", n,
 		       core->segments[n].is_pending, false);
-	if (client->request.waits && client->request.vacating > 0)
-		should = client->request.count;
-	EXPECT("pending for client", slot, pending, should);
-	EXPECT("being vacated for client", slot, left,
-	       should > 0 ? client->request.vacating : 0);
+	EXPECT("pending for client", slot, pending,
+	       request->waits ? request->pending : 0);
+	EXPECT("being vacated for client", slot, vacating,
+	       request->waits ? request->vacating : 0);
+	EXPECT("has all it waits for: client", slot,
+	       request->waits && vacating == 0 && pending == request->count,
+	       false);
 	return PS_OK;
 }
 

@@ -60,13 +60,11 @@ struct pd_segment {
 	enum pd_segment_state state;
 	uint32_t client; /* as in the journal */
 	uint32_t user;   /* who had it last; PD_NONE: nobody */
-	uint32_t prev;   /* in its client's list */
+	uint32_t prev;   /* in its client's list, or among those that rest */
 	uint32_t next;
-	uint32_t prev_resting; /* among those that rest */
-	uint32_t next_resting;
 	uint32_t stamp;   /* of the last list that it was seen in */
-	uint32_t tries;   /* REMAKING, OUTSIDE: how often it failed */
-	uint64_t due_ms;  /* the next try; 0: under way, or none is wanted */
+	uint32_t tries;   /* REMAKING: how often it failed */
+	uint64_t due_ms;  /* REMAKING: the next try; 0: under way */
 	bool is_pending;  /* OUTSIDE: its client was not told yet */
 	bool is_vacating; /* asked for, not done; OUTSIDE or REMAKING */
 	bool is_tainted;
@@ -107,8 +105,9 @@ struct pd_user {
 struct pd_request {
 	bool waits;
 	bool is_first;     /* of one walk: within its guarantees */
-	uint32_t vacating; /* segments that it has, being destroyed for it; not
-			    * 0: nothing else is done for it */
+	uint32_t pending;  /* segments that are room for it */
+	uint32_t vacating; /* among them: still being destroyed; not 0: nothing
+			    * else is done for it */
 	uint32_t seq;
 	uint32_t count;
 	uint32_t flags;
@@ -156,6 +155,7 @@ struct pd_client {
 struct pd_core {
 	uint32_t magic;
 	bool is_draining;
+	bool was_dropped; /* room that was made: who waits is looked at again */
 	bool is_lost;
 	/* Immutable. */
 	struct pd_journal *journal;
@@ -195,10 +195,10 @@ struct pd_core {
 	uint32_t fresh_count;
 	uint32_t dirty;
 	uint32_t remaking;
-	uint32_t resting;       /* among them: failed before */
-	uint32_t first_resting; /* OUTSIDE ones too */
-	uint64_t rest_due_ms;   /* not later than the first of them; 0: none */
-	uint32_t leased;        /* by clients here and away */
+	uint32_t resting; /* among them: failed before */
+	uint32_t first_resting;
+	uint64_t rest_due_ms; /* not later than the first of them; 0: none */
+	uint32_t leased;      /* by clients here and away */
 	uint32_t parked;
 	uint32_t outside;
 	uint32_t charged;     /* SHARED, of clients here and away */
@@ -352,9 +352,6 @@ void pd_segment_dirty(struct pd_core *core, uint32_t number);
 void pd_segment_remake(struct pd_core *core, uint32_t number);
 /* Open, and its owner is dead or gone. */
 bool pd_segment_is_bound(const struct pd_core *core, uint32_t number);
-/* What was asked for failed: another time, later each time; or it went well. */
-void pd_segment_rest(struct pd_core *core, uint32_t number);
-void pd_segment_rested(struct pd_core *core, uint32_t number);
 /* Those that rested long enough are tried again. */
 void pd_segments_wake(struct pd_core *core);
 

@@ -8,7 +8,8 @@
  * A request for it stays in the queue while its segments are destroyed, and is
  * answered when the driver has the bytes of all of them. Until then they are
  * pending: in the journal they are the client's, but it knows of none, so they
- * go back by themselves when it goes or its time is over.
+ * go back by themselves when it goes or its time is over. One whose bytes
+ * somebody still uses goes back at once, and the request wants another.
  *
  * Invariants
  *   While a segment is being vacated nothing else is asked for it.
@@ -25,7 +26,8 @@ void pd_outside_begin(struct pd_core *core, struct pd_client *client,
 	uint64_t until = core->now_ms + PD_VACATE_MS;
 	uint32_t i, n;
 
-	request->vacating = count;
+	request->pending += count;
+	request->vacating += count;
 	request->is_first = false;
 	if (request->until_ms < until)
 		request->until_ms = until;
@@ -41,7 +43,9 @@ void pd_outside_begin(struct pd_core *core, struct pd_client *client,
 
 void pd_outside_drop(struct pd_core *core, struct pd_client *client)
 {
+	client->request.pending = 0;
 	client->request.vacating = 0;
+	core->was_dropped = true;
 	while (client->first_outside != PD_NONE &&
 	       core->segments[client->first_outside].is_pending)
 		pd_segment_remake(core, client->first_outside);
@@ -55,7 +59,7 @@ void pd_outside_expire(struct pd_core *core)
 	while (slot != PD_NONE) {
 		client = &core->clients[slot];
 		slot = client->request.next;
-		if (client->request.vacating > 0 &&
+		if (client->request.pending > 0 &&
 		    client->request.until_ms <= core->now_ms)
 			pd_queue_deny(core, client, PS_OUT_OF_MEMORY,
 				      "are not free yet by the driver",
@@ -74,6 +78,7 @@ static void answer(struct pd_core *core, struct pd_client *client)
 		core->segments[n].is_pending = false;
 		n = core->segments[n].next;
 	}
+	client->request.pending = 0;
 	pd_queue_drop(core, client);
 	core->grants++;
 	core->ops.grant_outside(core->owner, pd_slot(core, client),
@@ -85,13 +90,14 @@ static void answer(struct pd_core *core, struct pd_client *client)
 static void progress(struct pd_core *core, uint32_t n, enum ps_status status)
 {
 	struct pd_client *client = &core->clients[core->segments[n].client];
+	struct pd_request *request = &client->request;
 
+	request->vacating--;
 	if (status != PS_OK) {
-		pd_segment_rest(core, n);
-		return;
+		request->pending--;
+		pd_segment_remake(core, n);
 	}
-	pd_segment_rested(core, n);
-	if (--client->request.vacating == 0)
+	if (request->vacating == 0 && request->pending == request->count)
 		answer(core, client);
 }
 

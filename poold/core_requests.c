@@ -86,7 +86,7 @@ void pd_queue_drop(struct pd_core *core, struct pd_client *client)
 		core->clients[request->next].request.prev = request->prev;
 	else
 		core->queue_last = request->prev;
-	if (request->vacating > 0)
+	if (request->pending > 0)
 		pd_outside_drop(core, client);
 }
 
@@ -140,7 +140,7 @@ static void look(const struct pd_core *core, const struct walk *walk,
 		 const struct pd_client *client, struct view *view)
 {
 	const struct pd_user *user = pd_queue_claims(core, client->user);
-	uint32_t count = client->request.count;
+	uint32_t count = client->request.count - client->request.pending;
 
 	view->parked = 0;
 	view->others = 0;
@@ -299,7 +299,8 @@ static bool deny_at_once(struct pd_core *core, struct pd_client *client,
 			 const struct view *view)
 {
 	const struct pd_request *request = &client->request;
-	uint64_t after = pd_held(client) - client->parked + request->count;
+	uint64_t after =
+		pd_held(client) - client->parked + view->parked + view->rest;
 	bool some = (request->flags & IP_TAKE_SOME) != 0;
 
 	if (core->is_draining && after > client->reserved) {
@@ -409,16 +410,25 @@ static void serve_all(struct pd_core *core, struct walk *walk, bool first)
 	}
 }
 
-void pd_queue_serve(struct pd_core *core)
+static void walk_along(struct pd_core *core)
 {
 	struct walk walk = { 0 };
 
+	core->was_dropped = false;
+	core->walk++;
+	serve_all(core, &walk, true);
+	serve_all(core, &walk, false);
+}
+
+void pd_queue_serve(struct pd_core *core)
+{
 	pd_outside_expire(core);
-	if (core->queue_first != PD_NONE) {
-		core->walk++;
-		serve_all(core, &walk, true);
-		serve_all(core, &walk, false);
-	}
+	if (core->queue_first != PD_NONE)
+		walk_along(core);
+	/* Who gave up may have left what others wait for. */
+	while (core->was_dropped && core->queue_first != PD_NONE)
+		walk_along(core);
+	core->was_dropped = false;
 	pd_queue_arm(core);
 }
 

@@ -186,51 +186,16 @@ static void count(struct pd_core *core, const struct pd_segment *segment,
 
 /* ---- rest ---- */
 
-static void rest_begin(struct pd_core *core, uint32_t n)
-{
-	struct pd_segment *segment = &core->segments[n];
-
-	core->resting += segment->state == PD_REMAKING;
-	segment->prev_resting = PD_NONE;
-	segment->next_resting = core->first_resting;
-	if (core->first_resting != PD_NONE)
-		core->segments[core->first_resting].prev_resting = n;
-	core->first_resting = n;
-}
-
-static void rest_end(struct pd_core *core, uint32_t n)
-{
-	struct pd_segment *segment = &core->segments[n];
-	uint32_t prev = segment->prev_resting, next = segment->next_resting;
-
-	core->resting -= segment->state == PD_REMAKING;
-	if (prev != PD_NONE)
-		core->segments[prev].next_resting = next;
-	else
-		core->first_resting = next;
-	if (next != PD_NONE)
-		core->segments[next].prev_resting = prev;
-	if (core->first_resting == PD_NONE)
-		core->rest_due_ms = 0;
-}
-
-void pd_segment_rested(struct pd_core *core, uint32_t n)
-{
-	struct pd_segment *segment = &core->segments[n];
-
-	if (segment->tries > 0)
-		rest_end(core, n);
-	segment->tries = 0;
-	segment->due_ms = 0;
-}
-
-void pd_segment_rest(struct pd_core *core, uint32_t n)
+/* Remaking failed: another time, later each time. */
+static void rest(struct pd_core *core, uint32_t n)
 {
 	struct pd_segment *segment = &core->segments[n];
 	uint64_t pause = PD_REMAKE_REST_MS;
 
-	if (segment->tries == 0)
-		rest_begin(core, n);
+	if (segment->tries == 0) {
+		core->resting++;
+		link_in(core, &core->first_resting, n);
+	}
 	pause <<= segment->tries < 6 ? segment->tries : 6;
 	segment->tries++;
 	segment->due_ms = core->now_ms + pause;
@@ -238,17 +203,18 @@ void pd_segment_rest(struct pd_core *core, uint32_t n)
 		core->rest_due_ms = segment->due_ms;
 }
 
-static void try_again(struct pd_core *core, uint32_t n)
+static void rest_end(struct pd_core *core, uint32_t n)
 {
 	struct pd_segment *segment = &core->segments[n];
 
-	segment->due_ms = 0;
-	if (segment->state == PD_REMAKING) {
-		core->ops.remake(core->owner, n);
-		return;
+	if (segment->tries > 0) {
+		core->resting--;
+		link_out(core, &core->first_resting, n);
+		if (core->resting == 0)
+			core->rest_due_ms = 0;
 	}
-	segment->is_vacating = true;
-	core->ops.vacate(core->owner, n);
+	segment->tries = 0;
+	segment->due_ms = 0;
 }
 
 void pd_segments_wake(struct pd_core *core)
@@ -259,15 +225,17 @@ void pd_segments_wake(struct pd_core *core)
 	if (core->rest_due_ms == 0 || core->rest_due_ms > core->now_ms)
 		return;
 	core->rest_due_ms = 0;
-	for (; n != PD_NONE; n = segment->next_resting) {
+	for (; n != PD_NONE; n = segment->next) {
 		segment = &core->segments[n];
 		if (segment->due_ms == 0)
 			continue;
-		if (segment->due_ms <= core->now_ms && !core->is_lost)
-			try_again(core, n);
-		else if (core->rest_due_ms == 0 ||
-			 segment->due_ms < core->rest_due_ms)
+		if (segment->due_ms <= core->now_ms && !core->is_lost) {
+			segment->due_ms = 0;
+			core->ops.remake(core->owner, n);
+		} else if (core->rest_due_ms == 0 ||
+			   segment->due_ms < core->rest_due_ms) {
 			core->rest_due_ms = segment->due_ms;
+		}
 	}
 }
 
@@ -286,7 +254,7 @@ static void leave(struct pd_core *core, uint32_t n)
 		count(core, segment, UINT32_MAX);
 	if (pd_segment_is_bound(core, n))
 		pd_quota_bound(core, segment->user, -1);
-	pd_segment_rested(core, n);
+	rest_end(core, n);
 	segment->is_pending = false;
 	if (segment->user != PD_NONE)
 		pd_user_unref(core, segment->user);
@@ -440,7 +408,7 @@ void pd_core_remade(struct pd_core *core, uint32_t n, enum ps_status status,
 		core->segments[n].is_tainted = false;
 		pd_segment_set(core, n, PD_CLEAN, PD_NONE, PD_NONE);
 	} else {
-		pd_segment_rest(core, n);
+		rest(core, n);
 	}
 	pd_queue_serve(core);
 }

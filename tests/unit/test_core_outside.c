@@ -233,19 +233,87 @@ static void test_core_outside_is_refused_in_a_drain(void **state)
 
 /* ---- when it cannot be destroyed ---- */
 
-static void test_core_outside_is_tried_again_after_a_rest(void **state)
+static void test_core_outside_in_use_is_replaced(void **state)
 {
-	uint32_t n;
+	(void)state;
+	ask(a, 2, 0);
+	tc_vacated(&world, PARAMETER, PS_AGAIN);
+	assert_int_equal(tc_first_remake(&world), PARAMETER);
+	tc_vacated(&world, PARAMETER + 1, PS_OK);
+	expect(a, TC_NONE);
+	tc_vacated(&world, tc_first_vacate(&world), PS_OK);
+	expect(a, TC_ROOM);
+	assert_int_equal(world.client[a].segment[0], PARAMETER + 1);
+	assert_int_equal(world.client[a].segment[1], PARAMETER + 2);
+}
+
+static void test_core_outside_in_use_and_the_last_is_waited_for(void **state)
+{
+	(void)state;
+	have(b, SEGMENTS - 1);
+	ask(a, 1, 5000);
+	tc_vacated(&world, PARAMETER + SEGMENTS - 1, PS_AGAIN);
+	assert_int_equal(tc_first_vacate(&world), TC_NOBODY);
+	tc_remade(&world, PARAMETER + SEGMENTS - 1, PS_AGAIN);
+	tc_wait(&world, PD_REMAKE_REST_MS);
+	tc_remade(&world, PARAMETER + SEGMENTS - 1, PS_OK);
+	tc_vacated(&world, PARAMETER + SEGMENTS - 1, PS_OK);
+	expect(a, TC_ROOM);
+}
+
+/* What it has already goes to who waits behind it. */
+static void test_core_outside_that_gives_up_leaves_all_to_others(void **state)
+{
+	uint32_t slot;
 
 	(void)state;
-	ask(a, 1, 5000);
-	n = tc_first_vacate(&world);
-	tc_vacated(&world, n, PS_AGAIN);
-	assert_int_equal(tc_first_vacate(&world), TC_NOBODY);
-	tc_wait(&world, PD_REMAKE_REST_MS);
-	assert_int_equal(tc_first_vacate(&world), n);
-	tc_vacated(&world, n, PS_OK);
-	expect(a, TC_ROOM);
+	th_assert_ok(tc_admit(&world, 1, 0, 0, &slot));
+	have(b, SEGMENTS - 2);
+	ask(a, 2, 300);
+	tc_take(&world, slot, 2, 5000, 0);
+	tc_vacated(&world, PARAMETER + SEGMENTS - 1, PS_AGAIN);
+	tc_vacated(&world, PARAMETER + SEGMENTS - 2, PS_OK);
+	expect(a, TC_NONE);
+	tc_wait(&world, 1000);
+	expect(a, TC_DENY);
+	tc_work(&world);
+	expect(slot, TC_GRANT);
+}
+
+static void limit_user(uint32_t uid, uint64_t limit, uint64_t of_each)
+{
+	world.limits.users = 1;
+	world.limits.user[0] =
+		(struct pd_user_limit){ .uid = uid, .limit = limit * TC_UNIT };
+	world.limits.client_limit = of_each * TC_UNIT;
+	pd_core_set_limits(world.core, &world.limits, world.now_ms);
+}
+
+/* Who was promised memory is looked at first, and again when another has given
+ * up what kept the user at his limit. */
+static void test_core_outside_given_up_serves_the_promised(void **state)
+{
+	uint32_t slot, i;
+
+	(void)state;
+	th_assert_ok(tc_admit(&world, 1, 3, 0, &slot));
+	have(b, 2);
+	have(c, 1);
+	ask(a, 4, 5000);
+	limit_user(1, 6, 0);
+	tc_dead(&world, b);
+	tc_dead(&world, c);
+	tc_reclaim(&world, c, false);
+	tc_remade(&world, tc_first_remake(&world), PS_AGAIN);
+	tc_take(&world, slot, 3, 5000, 0);
+	for (i = 0; i < 4; i++)
+		tc_vacated(&world, tc_first_vacate(&world),
+			   i < 2 ? PS_OK : PS_AGAIN);
+	expect(a, TC_NONE);
+	expect(slot, TC_NONE);
+	limit_user(1, 6, 3);
+	expect(a, TC_DENY);
+	expect(slot, TC_GRANT);
 }
 
 static void test_core_outside_that_is_late_is_denied(void **state)
@@ -446,7 +514,10 @@ static const struct th_test tests[] = {
 	TEST(test_core_outside_asks_others_for_theirs),
 	TEST(test_core_outside_keeps_nobody_behind_it_waiting),
 	TEST(test_core_outside_is_refused_in_a_drain),
-	TEST(test_core_outside_is_tried_again_after_a_rest),
+	TEST(test_core_outside_in_use_is_replaced),
+	TEST(test_core_outside_in_use_and_the_last_is_waited_for),
+	TEST(test_core_outside_that_gives_up_leaves_all_to_others),
+	TEST(test_core_outside_given_up_serves_the_promised),
 	TEST(test_core_outside_that_is_late_is_denied),
 	TEST(test_core_outside_at_once_has_time_to_be_destroyed),
 	TEST(test_core_outside_of_a_lost_gpu_is_denied),
