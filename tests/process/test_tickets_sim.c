@@ -110,6 +110,67 @@ static void test_outside_waits_for_what_a_fence_guards(void **state)
 	th_pretend_play(take_while_used);
 }
 
+/* ---- many threads at once ---- */
+
+#define THREADS 4u
+#define TURNS 100u
+
+struct turns {
+	struct ps_pool *pool;
+	uint32_t segment;
+};
+
+/* Two threads open each ticket; all take and give, and allocate. */
+static void *take_turns(void *arg)
+{
+	const struct turns *turns = arg;
+	struct ps_ticket ticket =
+		th_pretend_ticket(turns->segment, 1, 0, WHOLE);
+	void *at, *block;
+
+	for (unsigned int i = 0; i < TURNS; i++) {
+		th_assert_ok(ps_ticket_open(turns->pool, &ticket, &at));
+		th_put(turns->pool, at, i);
+		th_assert_ok(ps_mem_take_outside(turns->pool, 4096));
+		th_assert_ok(ps_mem_hold_fences(turns->pool, i % 2 == 0));
+		th_assert_ok(ps_mem_alloc(turns->pool, 4096, &block));
+		th_assert_ok(ps_mem_free(turns->pool, block));
+		th_assert_ok(ps_mem_give_outside(turns->pool, 4096));
+		if (i % 2 == 1)
+			th_assert_ok(ps_ticket_close(turns->pool, at));
+		else
+			th_assert_ok(ps_mem_note_passed(turns->pool, 1));
+	}
+	return NULL;
+}
+
+static void take_turns_at_once(const struct th_part *me)
+{
+	struct turns turns[THREADS];
+	pthread_t thread[THREADS];
+	struct ps_pool *pool = th_pretend_attach(me);
+
+	for (uint32_t i = 0; i < THREADS; i++) {
+		turns[i] = (struct turns){ pool, FOREIGN + i % 2 };
+		assert_int_equal(
+			pthread_create(&thread[i], NULL, take_turns, &turns[i]),
+			0);
+	}
+	for (uint32_t i = 0; i < THREADS; i++)
+		assert_int_equal(pthread_join(thread[i], NULL), 0);
+	assert_int_equal(th_stats(pool).outside, 0);
+	assert_int_equal(th_stats(pool).passed, THREADS * TURNS / 2);
+	assert_int_equal(th_stats(pool).opened, 2 * WHOLE);
+	th_assert_ok(ps_mem_check(pool));
+	th_assert_ok(ps_detach(pool));
+}
+
+static void test_tickets_and_room_outside_by_many_threads(void **state)
+{
+	(void)state;
+	th_pretend_play(take_turns_at_once);
+}
+
 /* ---- while a stream captures ---- */
 
 static void close_in_a_capture(const struct th_part *me)
@@ -240,6 +301,7 @@ static void test_ticket_that_is_not_unmapped_stays_open(void **state)
 static const struct th_test tests[] = {
 	TH_TEST(test_ticket_closed_waits_for_running_work),
 	TH_TEST(test_outside_waits_for_what_a_fence_guards),
+	TH_TEST(test_tickets_and_room_outside_by_many_threads),
 	TH_TEST(test_ticket_closed_in_a_capture_is_to_be_closed_again),
 	TH_TEST(test_fences_held_are_not_waited_for_without_events),
 	TH_TEST(test_ticket_that_is_not_imported_is_closed),
