@@ -92,12 +92,11 @@ static void make_room_at_last(struct ps_pool *pool, uint64_t bytes)
 	fail_msg("no room is made: %s", ps_error_detail());
 }
 
-static void issue_at_last(struct ps_pool *pool, const void *ptr)
+static void issue_at_last(struct ps_pool *pool, const void *ptr,
+			  struct ps_ticket *ticket_out)
 {
-	struct ps_ticket ticket;
-
 	for (int i = 0; i < ATTEMPTS; i++) {
-		if (ps_ticket_issue(pool, ptr, &ticket) == PS_OK)
+		if (ps_ticket_issue(pool, ptr, ticket_out) == PS_OK)
 			return;
 		assert_true(strlen(ps_error_detail()) > 8);
 		th_rest_ms(20);
@@ -105,25 +104,50 @@ static void issue_at_last(struct ps_pool *pool, const void *ptr)
 	fail_msg("no ticket is issued: %s", ps_error_detail());
 }
 
+static void *open_at_last(struct ps_pool *pool, const struct ps_ticket *ticket)
+{
+	void *ptr;
+
+	for (int i = 0; i < ATTEMPTS; i++) {
+		if (ps_ticket_open(pool, ticket, &ptr) == PS_OK)
+			return ptr;
+		assert_true(strlen(ps_error_detail()) > 8);
+		th_rest_ms(20);
+	}
+	fail_msg("no ticket is opened: %s", ps_error_detail());
+	return NULL;
+}
+
+/* Issues a ticket, and dies when it is told to. */
 static void use_and_die(int link)
 {
 	struct ps_pool *pool = attach_at_last();
 	void *ptr = alloc_at_last(pool, 3 * TH_DAEMON_SEGMENT);
+	struct ps_ticket ticket;
 
-	(void)link;
 	th_pattern_write(pool, ptr, 3 * TH_DAEMON_SEGMENT, 5);
 	make_room_at_last(pool, 2 * TH_DAEMON_SEGMENT);
-	issue_at_last(pool, ptr);
+	issue_at_last(pool, ptr, &ticket);
+	assert_int_equal(write(link, &ticket, sizeof(ticket)), sizeof(ticket));
+	th_await(link);
 	raise(SIGKILL);
 }
 
+/* Opens a ticket, and has memory of its own when the issuer has died. */
 static void use_and_leave(int link)
 {
 	struct ps_pool *pool = attach_at_last();
-	void *ptr = alloc_at_last(pool, 2 * TH_DAEMON_SEGMENT);
+	struct ps_ticket ticket;
 	uint64_t released;
+	void *opened, *ptr;
 
-	(void)link;
+	assert_int_equal(read(link, &ticket, sizeof(ticket)), sizeof(ticket));
+	opened = open_at_last(pool, &ticket);
+	th_tell(link);
+	th_await(link);
+	th_pattern_check(pool, opened, 3 * TH_DAEMON_SEGMENT, 5);
+	th_assert_ok(ps_ticket_close(pool, opened));
+	ptr = alloc_at_last(pool, 2 * TH_DAEMON_SEGMENT);
 	th_zeros_check(pool, ptr, 2 * TH_DAEMON_SEGMENT);
 	th_pattern_write(pool, ptr, 2 * TH_DAEMON_SEGMENT, 6);
 	make_room_at_last(pool, TH_DAEMON_SEGMENT);
@@ -136,12 +160,19 @@ static void use_and_leave(int link)
 
 static void use_daemon(void)
 {
-	struct th_client client;
+	struct th_client owner, reader;
+	struct ps_ticket ticket;
 
-	th_client_start(&client, use_and_die);
-	assert_int_equal(th_client_wait(&client), 128 + SIGKILL);
-	th_client_start(&client, use_and_leave);
-	assert_int_equal(th_client_wait(&client), 0);
+	th_client_start(&owner, use_and_die);
+	assert_int_equal(read(owner.link, &ticket, sizeof(ticket)),
+			 sizeof(ticket));
+	th_client_start(&reader, use_and_leave);
+	assert_int_equal(write(reader.link, &ticket, sizeof(ticket)),
+			 sizeof(ticket));
+	th_await(reader.link);
+	th_tell(owner.link);
+	assert_int_equal(th_client_wait(&owner), 128 + SIGKILL);
+	th_client_finish(&reader);
 }
 
 /* What cannot write its log cannot say why. */
