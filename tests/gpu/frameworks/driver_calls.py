@@ -9,7 +9,7 @@ import sys
 
 import outcome
 
-BLOCKS, BLOCK_BYTES = 3, 20 << 20
+BLOCKS, BLOCK_BYTES = 64, 1 << 20
 
 
 class Driver:
