@@ -430,13 +430,25 @@ CUresult cuDeviceGetMemPool(CUmemoryPool *pool, CUdevice device)
 	return CUDA_SUCCESS;
 }
 
-CUresult cuDeviceSetMemPool(CUdevice device, CUmemoryPool pool)
+/* Who else has access is not kept: here every GPU has. */
+CUresult cuMemPoolSetAccess(CUmemoryPool pool, const CUmemAccessDesc *access,
+			    size_t count)
+{
+	CUresult result;
+
+	ENTER(cuMemPoolSetAccess);
+	if (count && !access)
+		return CUDA_ERROR_INVALID_VALUE;
+	pthread_mutex_lock(&lock);
+	result = is_pool(pool) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+	pthread_mutex_unlock(&lock);
+	return result;
+}
+
+static CUresult choose(CUdevice device, CUmemoryPool pool)
 {
 	CUresult result = CUDA_ERROR_INVALID_VALUE;
 
-	ENTER(cuDeviceSetMemPool);
-	if (!sim_is_device(device))
-		return CUDA_ERROR_INVALID_DEVICE;
 	pthread_mutex_lock(&lock);
 	if (is_pool(pool) && pool->device == device) {
 		chosen[device] = pool;
@@ -444,4 +456,23 @@ CUresult cuDeviceSetMemPool(CUdevice device, CUmemoryPool pool)
 	}
 	pthread_mutex_unlock(&lock);
 	return result;
+}
+
+CUresult cuDeviceSetMemPool(CUdevice device, CUmemoryPool pool)
+{
+	ENTER(cuDeviceSetMemPool);
+	if (!sim_is_device(device))
+		return CUDA_ERROR_INVALID_DEVICE;
+	return choose(device, pool);
+}
+
+CUresult cuMemSetMemPool(CUmemLocation *location, CUmemAllocationType type,
+			 CUmemoryPool pool)
+{
+	ENTER(cuMemSetMemPool);
+	if (!location || type != CU_MEM_ALLOCATION_TYPE_PINNED ||
+	    location->type != CU_MEM_LOCATION_TYPE_DEVICE ||
+	    !sim_is_device(location->id))
+		return CUDA_ERROR_INVALID_VALUE;
+	return choose(location->id, pool);
 }

@@ -163,6 +163,73 @@ cuGraphInstantiateWithParams_ptsz(CUgraphExec *exec, CUgraph graph,
 	return params ? instantiate(exec, graph) : CUDA_ERROR_INVALID_VALUE;
 }
 
+/* Of CUDA 10 and 11. Nothing can be wrong with a graph here. */
+static CUresult instantiate_old(CUgraphExec *exec, CUgraph graph,
+				CUgraphNode *error_node, char *log,
+				size_t log_bytes)
+{
+	CUresult result = instantiate(exec, graph);
+
+	if (result == CUDA_SUCCESS && error_node)
+		*error_node = NULL;
+	if (result == CUDA_SUCCESS && log && log_bytes)
+		*log = 0;
+	return result;
+}
+
+CUresult cuGraphInstantiate(CUgraphExec *exec, CUgraph graph,
+			    CUgraphNode *error_node, char *log,
+			    size_t log_bytes)
+{
+	ENTER_CONTEXT(cuGraphInstantiate);
+	return instantiate_old(exec, graph, error_node, log, log_bytes);
+}
+
+CUresult cuGraphInstantiate_v2(CUgraphExec *exec, CUgraph graph,
+			       CUgraphNode *error_node, char *log,
+			       size_t log_bytes)
+{
+	ENTER_CONTEXT(cuGraphInstantiate_v2);
+	return instantiate_old(exec, graph, error_node, log, log_bytes);
+}
+
+/* Graphs hold no work that could differ; memory of their own is fixed. */
+static CUresult update(CUgraphExec exec, CUgraph graph,
+		       CUgraphExecUpdateResult *outcome)
+{
+	if (!exec || !graph)
+		return CUDA_ERROR_INVALID_VALUE;
+	*outcome = exec->store != graph->store && has_memory(graph)
+			   ? CU_GRAPH_EXEC_UPDATE_ERROR_NOT_SUPPORTED
+			   : CU_GRAPH_EXEC_UPDATE_SUCCESS;
+	return *outcome == CU_GRAPH_EXEC_UPDATE_SUCCESS
+		       ? CUDA_SUCCESS
+		       : CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE;
+}
+
+CUresult cuGraphExecUpdate(CUgraphExec exec, CUgraph graph,
+			   CUgraphNode *error_node,
+			   CUgraphExecUpdateResult *outcome)
+{
+	ENTER_CONTEXT(cuGraphExecUpdate);
+	if (!outcome)
+		return CUDA_ERROR_INVALID_VALUE;
+	if (error_node)
+		*error_node = NULL;
+	return update(exec, graph, outcome);
+}
+
+CUresult cuGraphExecUpdate_v2(CUgraphExec exec, CUgraph graph,
+			      CUgraphExecUpdateResultInfo *outcome)
+{
+	ENTER_CONTEXT(cuGraphExecUpdate_v2);
+	if (!outcome)
+		return CUDA_ERROR_INVALID_VALUE;
+	outcome->errorNode = NULL;
+	outcome->errorFromNode = NULL;
+	return update(exec, graph, &outcome->result);
+}
+
 CUresult cuGraphExecDestroy(CUgraphExec exec)
 {
 	ENTER(cuGraphExecDestroy);
@@ -182,30 +249,34 @@ static bool is_possible(const CUDA_MEM_ALLOC_NODE_PARAMS *params)
 	       sim_is_device(props->location.id) && params->bytesize > 0;
 }
 
+/* A new one; NULL without memory. */
+static CUgraphNode link_node(CUgraph graph)
+{
+	CUgraphNode node = malloc(sizeof(*node));
+
+	if (!node)
+		return NULL;
+	pthread_mutex_lock(&lock);
+	node->next = graph->nodes;
+	graph->nodes = node;
+	pthread_mutex_unlock(&lock);
+	return node;
+}
+
 static CUresult add_node(CUgraphNode *node_out, CUgraph graph,
 			 const CUgraphNode *dependencies, size_t count,
 			 CUDA_MEM_ALLOC_NODE_PARAMS *params)
 {
-	CUgraphNode node;
 	CUresult result;
 
 	if (!node_out || !graph || !params || (count && !dependencies) ||
 	    !is_possible(params))
 		return CUDA_ERROR_INVALID_VALUE;
-	node = malloc(sizeof(*node));
-	if (!node)
-		return CUDA_ERROR_OUT_OF_MEMORY;
 	result = sim_graph_allocate(graph, params->bytesize, &params->dptr);
-	if (result != CUDA_SUCCESS) {
-		free(node);
+	if (result != CUDA_SUCCESS)
 		return result;
-	}
-	pthread_mutex_lock(&lock);
-	node->next = graph->nodes;
-	graph->nodes = node;
-	pthread_mutex_unlock(&lock);
-	*node_out = node;
-	return CUDA_SUCCESS;
+	*node_out = link_node(graph);
+	return *node_out ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
 }
 
 CUresult cuGraphAddMemAllocNode(CUgraphNode *node, CUgraph graph,
@@ -243,6 +314,29 @@ CUresult cuGraphAddNode_v2(CUgraphNode *node, CUgraph graph,
 	ENTER_CONTEXT(cuGraphAddNode_v2);
 	(void)data;
 	return add_any(node, graph, dependencies, count, params);
+}
+
+/* The child is copied, which one with memory of its own cannot be. */
+CUresult cuGraphAddChildGraphNode(CUgraphNode *node_out, CUgraph graph,
+				  const CUgraphNode *dependencies, size_t count,
+				  CUgraph child)
+{
+	ENTER_CONTEXT(cuGraphAddChildGraphNode);
+	if (!node_out || !graph || !child || (count && !dependencies))
+		return CUDA_ERROR_INVALID_VALUE;
+	if (has_memory(child))
+		return CUDA_ERROR_NOT_SUPPORTED;
+	*node_out = link_node(graph);
+	return *node_out ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+CUresult cuGraphExecChildGraphNodeSetParams(CUgraphExec exec, CUgraphNode node,
+					    CUgraph child)
+{
+	ENTER_CONTEXT(cuGraphExecChildGraphNodeSetParams);
+	if (!exec || !node || !child)
+		return CUDA_ERROR_INVALID_VALUE;
+	return has_memory(child) ? CUDA_ERROR_NOT_SUPPORTED : CUDA_SUCCESS;
 }
 
 /* Nothing is kept that could be trimmed. */

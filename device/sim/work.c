@@ -593,6 +593,21 @@ void sim_work_end(CUcontext context)
 	pthread_mutex_unlock(&sim_work_lock);
 }
 
+CUresult cuStreamGetCtx(CUstream stream, CUcontext *context)
+{
+	const struct sim_queue *queue;
+
+	ENTER_CONTEXT(cuStreamGetCtx);
+	if (!context)
+		return CUDA_ERROR_INVALID_VALUE;
+	pthread_mutex_lock(&sim_work_lock);
+	queue = sim_queue_of(stream);
+	if (queue)
+		*context = queue->context;
+	pthread_mutex_unlock(&sim_work_lock);
+	return queue ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+}
+
 CUresult cuStreamSynchronize(CUstream stream)
 {
 	ENTER_CONTEXT(cuStreamSynchronize);

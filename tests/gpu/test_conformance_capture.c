@@ -343,6 +343,72 @@ static void test_executable_outlives_its_graph(void **state)
 	th_gpu_exit();
 }
 
+/* As programs of CUDA 11 do it. */
+static void test_executable_is_made_as_cuda_11_did(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	CUgraphNode node;
+	CUgraphExec exec;
+	CUgraph graph;
+	char log[64] = "x";
+
+	(void)state;
+	if (!gpu)
+		return;
+	graph = end_capture(gpu, start_capture(gpu, CU_STREAM_NON_BLOCKING));
+	th_cu(gpu->driver->cuGraphInstantiate_v2(&exec, graph, &node, log,
+						 sizeof(log)));
+	th_cu(gpu->driver->cuGraphExecDestroy(exec));
+	th_cu(gpu->driver->cuGraphInstantiate_v2(&exec, graph, NULL, NULL, 0));
+	th_cu(gpu->driver->cuGraphExecDestroy(exec));
+	th_cu(gpu->driver->cuGraphDestroy(graph));
+	th_gpu_exit();
+}
+
+static void test_executable_is_updated_from_another_graph(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	CUgraphExecUpdateResultInfo outcome = { CU_GRAPH_EXEC_UPDATE_ERROR };
+	CUgraphExec exec;
+	CUgraph other;
+	CUgraph graph;
+
+	(void)state;
+	if (!gpu)
+		return;
+	graph = end_capture(gpu, start_capture(gpu, CU_STREAM_NON_BLOCKING));
+	other = end_capture(gpu, start_capture(gpu, CU_STREAM_NON_BLOCKING));
+	th_cu(gpu->driver->cuGraphInstantiateWithFlags(&exec, graph, 0));
+	th_cu(gpu->driver->cuGraphExecUpdate_v2(exec, other, &outcome));
+	assert_int_equal(outcome.result, CU_GRAPH_EXEC_UPDATE_SUCCESS);
+	th_cu(gpu->driver->cuGraphDestroy(other));
+	th_cu(gpu->driver->cuGraphExecDestroy(exec));
+	th_cu(gpu->driver->cuGraphDestroy(graph));
+	th_gpu_exit();
+}
+
+static void test_graph_inside_another_may_go_first(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	CUgraphNode node;
+	CUgraphExec exec;
+	CUgraph child;
+	CUgraph graph;
+
+	(void)state;
+	if (!gpu)
+		return;
+	graph = end_capture(gpu, start_capture(gpu, CU_STREAM_NON_BLOCKING));
+	child = end_capture(gpu, start_capture(gpu, CU_STREAM_NON_BLOCKING));
+	th_cu(gpu->driver->cuGraphAddChildGraphNode(&node, graph, NULL, 0,
+						    child));
+	th_cu(gpu->driver->cuGraphDestroy(child));
+	th_cu(gpu->driver->cuGraphInstantiateWithFlags(&exec, graph, 0));
+	th_cu(gpu->driver->cuGraphExecDestroy(exec));
+	th_cu(gpu->driver->cuGraphDestroy(graph));
+	th_gpu_exit();
+}
+
 static void test_memory_node_tells_its_address(void **state)
 {
 	const struct th_gpu *gpu = th_gpu_child();
@@ -379,6 +445,9 @@ static const struct th_test tests[] = {
 	TH_TEST(test_allocation_during_capture_belongs_to_the_graph),
 	TH_TEST(test_capture_into_a_graph_returns_that_graph),
 	TH_TEST(test_executable_outlives_its_graph),
+	TH_TEST(test_executable_is_made_as_cuda_11_did),
+	TH_TEST(test_executable_is_updated_from_another_graph),
+	TH_TEST(test_graph_inside_another_may_go_first),
 	TH_TEST(test_memory_node_tells_its_address),
 };
 

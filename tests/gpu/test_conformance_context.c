@@ -149,6 +149,25 @@ static void test_waiting_for_a_context_leaves_others_out(void **state)
 	th_gpu_exit();
 }
 
+static void test_stream_tells_its_context(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	CUcontext context = NULL;
+	CUcontext other;
+	CUstream stream;
+
+	(void)state;
+	if (!gpu)
+		return;
+	stream = th_gpu_stream(gpu, CU_STREAM_NON_BLOCKING);
+	other = new_context(gpu);
+	th_cu(gpu->driver->cuStreamGetCtx(stream, &context));
+	assert_ptr_equal(context, gpu->context);
+	th_cu(gpu->driver->cuStreamGetCtx(NULL, &context));
+	assert_ptr_equal(context, other);
+	th_gpu_exit();
+}
+
 struct elsewhere {
 	const struct th_gpu *gpu;
 	pthread_barrier_t barrier;
@@ -246,6 +265,7 @@ static const struct th_test tests[] = {
 	TH_TEST(test_event_on_a_stream_of_another_context_is_refused),
 	TH_TEST(test_stream_waits_for_an_event_of_another_context),
 	TH_TEST(test_waiting_for_a_context_leaves_others_out),
+	TH_TEST(test_stream_tells_its_context),
 	TH_TEST(test_context_destroyed_elsewhere_is_told_so),
 	TH_TEST(test_primary_context_is_not_destroyed_like_others),
 	TH_TEST(test_primary_context_tells_whether_it_is_active),

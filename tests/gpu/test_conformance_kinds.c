@@ -247,6 +247,27 @@ static void test_pool_of_the_device_can_be_changed(void **state)
 	th_gpu_exit();
 }
 
+static void test_pool_of_a_place_is_that_of_the_device(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	CUmemLocation place;
+	CUmemoryPool pool;
+	CUmemoryPool now;
+
+	(void)state;
+	if (!gpu)
+		return;
+	if (!gpu->driver->cuMemSetMemPool) /* before CUDA 13 */
+		th_gpu_exit();
+	pool = new_pool(gpu);
+	place = gpu->prop.location;
+	th_cu(gpu->driver->cuMemSetMemPool(
+		&place, CU_MEM_ALLOCATION_TYPE_PINNED, pool));
+	th_cu(gpu->driver->cuDeviceGetMemPool(&now, 0));
+	assert_ptr_equal(now, pool);
+	th_gpu_exit();
+}
+
 static void test_pool_destroyed_keeps_what_is_allocated(void **state)
 {
 	const struct th_gpu *gpu = th_gpu_child();
@@ -531,6 +552,7 @@ static const struct th_test tests[] = {
 	TH_TEST(test_array_without_width_is_refused),
 	TH_TEST(test_pool_counts_what_is_used_of_it),
 	TH_TEST(test_pool_of_the_device_can_be_changed),
+	TH_TEST(test_pool_of_a_place_is_that_of_the_device),
 	TH_TEST(test_pool_destroyed_keeps_what_is_allocated),
 	TH_TEST(test_pool_memory_can_be_freed_plainly),
 	TH_TEST(test_pool_memory_is_not_for_legacy_ipc),
