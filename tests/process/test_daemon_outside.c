@@ -38,6 +38,13 @@ static int64_t of_daemon(const char *field)
 	return value;
 }
 
+/* Rests a little; fails when that went on for too long since @start_ns. */
+static void rest_since(uint64_t start_ns)
+{
+	assert_true(th_now_ns() - start_ns < TH_DAEMON_MS * UINT64_C(1000000));
+	th_rest_ms(10);
+}
+
 /* ---- room outside ---- */
 
 static void use_room(int link)
@@ -45,16 +52,17 @@ static void use_room(int link)
 	struct ps_pool *pool = th_attach_name("outside");
 	const struct th_gpu *gpu = th_gpu_open();
 	size_t before = th_gpu_free_bytes(gpu);
+	uint64_t start;
 
 	th_await(link);
 	th_assert_ok(ps_mem_take_outside(pool, OUTSIDE));
 	assert_int_equal(th_gpu_free_bytes(gpu), before + OUTSIDE);
 	assert_int_equal(of_client(getpid(), "outside"), OUTSIDE);
 	th_assert_ok(ps_mem_give_outside(pool, OUTSIDE));
-	while (of_client(getpid(), "outside") != 0)
-		th_rest_ms(10);
-	while (th_gpu_free_bytes(gpu) != before)
-		th_rest_ms(10);
+	start = th_now_ns();
+	while (of_client(getpid(), "outside") != 0 ||
+	       th_gpu_free_bytes(gpu) != before)
+		rest_since(start);
 	th_assert_ok(ps_detach(pool));
 }
 
@@ -295,6 +303,7 @@ static void open_in_vain(int link)
 
 static void await_gone(pid_t pid)
 {
+	uint64_t start = th_now_ns();
 	bool is_there = true;
 
 	while (is_there) {
@@ -302,7 +311,7 @@ static void await_gone(pid_t pid)
 
 		is_there = th_status_client(status, pid) != NULL;
 		json_decref(status);
-		th_rest_ms(10);
+		rest_since(start);
 	}
 }
 
@@ -502,6 +511,7 @@ static void test_segment_exported_is_made_anew(void **state)
 {
 	struct th_client client;
 	struct th_daemon daemon;
+	uint64_t start = th_now_ns();
 	int64_t remakes;
 
 	(void)state;
@@ -510,7 +520,7 @@ static void test_segment_exported_is_made_anew(void **state)
 	th_client_start(&client, export_one);
 	th_client_finish(&client);
 	while (of_daemon("counters.remakes") == remakes)
-		th_rest_ms(10);
+		rest_since(start);
 	th_daemon_stop(&daemon);
 }
 
