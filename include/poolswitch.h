@@ -669,7 +669,8 @@ PS_API PS_MUST_CHECK enum ps_status ps_mem_alloc(struct ps_pool *pool,
  *
  * For cudaFree(). Returns at once; the block is given out again only when
  * all work that was submitted to any stream of the device's primary context
- * before the call is done. With PS_FREE_WAITS it waits for that work.
+ * before the call is done. With PS_FREE_WAITS it waits for that work, unless a
+ * stream captures or ps_mem_hold_fences() is in force.
  * While a stream captures the fence is put off, if the library knows of the
  * capture: on a blocking stream, or on one that was passed to one of these
  * functions. A capture on another stream would be invalidated by the fence:
@@ -945,8 +946,8 @@ PS_API enum ps_status ps_mem_hold_fences(struct ps_pool *pool, bool hold);
  *
  * Costs a few loads.
  *
- * Return: true for every address that this pool gives out, in a forked child
- * too; it says nothing of a live block being there.
+ * Return: true for every address that this pool gives out, by a ticket too,
+ * and in a forked child; it says nothing of a live block being there.
  */
 PS_API bool ps_mem_is_inside(const struct ps_pool *pool, const void *ptr);
 
@@ -961,7 +962,8 @@ PS_API bool ps_mem_is_inside(const struct ps_pool *pool, const void *ptr);
  * Whoever gets it can map all of the segment for good. So the daemon destroys
  * this segment and creates another before anybody else gets it.
  *
- * Return: PS_OK; PS_NOT_OURS; PS_UNSUPPORTED for a pool that was not attached;
+ * Return: PS_OK; PS_NOT_OURS, also for the parameters and for what a ticket
+ * opened; PS_UNSUPPORTED for a pool that was not attached;
  * PS_FD_LIMIT; PS_NO_DAEMON; PS_REFUSED; PS_DEVICE_LOST; PS_FORKED.
  */
 PS_API PS_MUST_CHECK enum ps_status
@@ -1017,13 +1019,14 @@ ps_ticket_issue(struct ps_pool *pool, const void *ptr,
  * @ptr_out: receives the address here; ps_ticket_close() it
  *
  * Opened twice it is mapped once, at the same address, and must be closed
- * twice.
+ * twice. What is open is neither freed nor exported nor named by a ticket here
+ * (PS_NOT_OURS).
  *
  * Return: PS_OK; PS_REFUSED: a ticket that nobody issued, of another pool,
  * user or owner that is gone, or older than the memory's last lease;
  * PS_NOT_OURS: issued by this process itself; PS_UNSUPPORTED;
  * PS_OUT_OF_MEMORY: no addresses are left; PS_NO_DAEMON; PS_FD_LIMIT;
- * PS_DRIVER; PS_DEVICE_LOST; PS_FORKED.
+ * PS_BAD_SEGMENT; PS_DRIVER; PS_DEVICE_LOST; PS_FORKED.
  */
 PS_API PS_MUST_CHECK enum ps_status
 ps_ticket_open(struct ps_pool *pool, const struct ps_ticket *ticket,
@@ -1034,10 +1037,11 @@ ps_ticket_open(struct ps_pool *pool, const struct ps_ticket *ticket,
  * @pool: as for ps_ticket_open()
  * @ptr: what that gave
  *
- * The last one waits for the work of this process and unmaps.
+ * The last one waits for the work of this process and unmaps; ps_detach() and
+ * ps_pool_close() close the rest.
  *
- * Return: PS_OK; PS_NOT_OURS; PS_AGAIN while a stream captures; PS_DRIVER;
- * PS_DEVICE_LOST; PS_FORKED.
+ * Return: PS_OK; PS_NOT_OURS; PS_AGAIN while a stream captures, nothing
+ * changed; PS_UNSUPPORTED; PS_DRIVER; PS_DEVICE_LOST; PS_FORKED.
  */
 PS_API PS_MUST_CHECK enum ps_status ps_ticket_close(struct ps_pool *pool,
 						    void *ptr);
