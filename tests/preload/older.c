@@ -5,6 +5,7 @@
 #include "tests/preload/older.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <string.h>
 
 #include "tests/preload/found.h"
@@ -41,16 +42,39 @@ static void by_dlsym(void)
 	allocate_by(dlsym(open_older(), "cuMemAlloc_v2"));
 }
 
-/* The two addresses of one function lead to the same of ours. */
-static void by_resolver(void)
+static void *ask_for(const char *name)
 {
 	void *address = dlsym(open_older(), "cuGetProcAddress");
 	CUresult (*ask)(const char *, void **, int, cuuint64_t);
 
 	TH_CHECK(th_is_ours(address, "cuGetProcAddress"));
 	memcpy(&ask, &address, sizeof(ask));
-	TH_CU(ask("cuMemAlloc", &address, 11030, 0));
-	allocate_by(address);
+	TH_CU(ask(name, &address, 11040, 0));
+	return address;
+}
+
+/* The two addresses of one function lead to the same of ours. */
+static void by_resolver(void)
+{
+	allocate_by(ask_for("cuMemAlloc"));
+}
+
+/* A newer variant is hooked, and would be given other arguments. */
+static void older_variant(void)
+{
+	TH_CHECK(!th_is_ours(ask_for("cuCtxCreate"), NULL));
+}
+
+/* What the driver lacks is looked for, and no error of the program's. */
+static void errors_kept(void)
+{
+	void *library = open_older();
+
+	dlerror();
+	errno = ERANGE;
+	TH_CHECK(dlsym(library, "cuMemAlloc_v2") != NULL);
+	TH_CHECK(errno == ERANGE);
+	TH_CHECK(dlerror() == NULL);
 }
 
 static void what_it_lacks(void)
@@ -68,4 +92,5 @@ static void none(void)
 }
 
 TH_PROGRAM({ "by_dlsym", by_dlsym }, { "by_resolver", by_resolver },
+	   { "older_variant", older_variant }, { "errors_kept", errors_kept },
 	   { "what_it_lacks", what_it_lacks }, { "none", none })

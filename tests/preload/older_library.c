@@ -7,6 +7,7 @@
  */
 #include "tests/preload/older.h"
 
+#include <stdint.h>
 #include <string.h>
 
 #define SHOWN __attribute__((visibility("default")))
@@ -57,14 +58,26 @@ static CUresult allocate(CUdeviceptr *address, size_t bytes)
 	return cuMemAlloc_v2(address, bytes);
 }
 
+/* As cuCtxCreate was before all that anybody hooks. */
+static CUresult create(CUcontext *context, unsigned int flags, CUdevice device)
+{
+	(void)flags;
+	(void)device;
+	return cuCtxGetCurrent(context);
+}
+
 CUresult cuGetProcAddress(const char *symbol, void **function, int version,
 			  cuuint64_t flags)
 {
-	CUresult (*chosen)(CUdeviceptr * address, size_t bytes) = allocate;
+	void *const allocates = (void *)(uintptr_t)&allocate;
+	void *const creates = (void *)(uintptr_t)&create;
 
 	(void)flags;
-	if (strcmp(symbol, "cuMemAlloc") != 0 || version < 3020)
+	if (strcmp(symbol, "cuMemAlloc") == 0 && version >= 3020)
+		*function = allocates;
+	else if (strcmp(symbol, "cuCtxCreate") == 0)
+		*function = creates;
+	else
 		return CUDA_ERROR_NOT_FOUND;
-	memcpy(function, &chosen, sizeof(chosen));
 	return CUDA_SUCCESS;
 }

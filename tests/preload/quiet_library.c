@@ -8,3 +8,11 @@ int th_quiet(void)
 {
 	return 4;
 }
+
+/* Begins as the driver's functions do. */
+__attribute__((visibility("default"))) int curious(void);
+
+int curious(void)
+{
+	return 5;
+}

@@ -189,6 +189,21 @@ static void no_driver(void)
 	dlclose(self);
 }
 
+/* A name that only begins as the driver's do. */
+static void others_name(void)
+{
+	void *library = dlopen("libquiet.so", RTLD_NOW | RTLD_LOCAL);
+	void *address;
+
+	TH_CHECK(library != NULL);
+	dlerror();
+	errno = ERANGE;
+	address = dlsym(library, "curious");
+	TH_CHECK(errno == ERANGE);
+	TH_CHECK(dlerror() == NULL);
+	TH_CHECK(address != NULL && !th_is_ours(address, NULL));
+}
+
 static void asked_for_itself(void)
 {
 	void *ours = dlsym(RTLD_DEFAULT, "dlsym");
@@ -294,7 +309,7 @@ static void executes(void)
 {
 	as_runtime();
 	execl("/proc/self/exe", "resolves", "every_hook", (char *)NULL);
-	TH_CHECK(!"executed");
+	th_program_fail(__FILE__, __LINE__, "not executed", errno);
 }
 
 TH_PROGRAM({ "as_runtime", as_runtime }, { "as_old_runtime", as_old_runtime },
@@ -303,6 +318,7 @@ TH_PROGRAM({ "as_runtime", as_runtime }, { "as_old_runtime", as_old_runtime },
 	   { "every_hook", every_hook }, { "every_version", every_version },
 	   { "all_others", all_others }, { "errors_kept", errors_kept },
 	   { "no_driver", no_driver }, { "asked_for_itself", asked_for_itself },
-	   { "opened_again", opened_again }, { "threads", threads },
-	   { "forks_first", forks_first }, { "forks_later", forks_later },
-	   { "executes", executes }, { "without_cuda", without_cuda })
+	   { "others_name", others_name }, { "opened_again", opened_again },
+	   { "threads", threads }, { "forks_first", forks_first },
+	   { "forks_later", forks_later }, { "executes", executes },
+	   { "without_cuda", without_cuda })

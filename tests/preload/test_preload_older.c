@@ -26,6 +26,18 @@ static void test_older_other_address_leads_to_ours(void **state)
 	assert_told(th_preload_said("older", "by_resolver", NULL, 0));
 }
 
+static void test_older_variant_of_another_age_is_the_drivers(void **state)
+{
+	(void)state;
+	th_preload_check("older", "older_variant", NULL);
+}
+
+static void test_older_success_keeps_errno_and_dlerror(void **state)
+{
+	(void)state;
+	th_preload_check("older", "errors_kept", NULL);
+}
+
 static void test_older_missing_function_is_not_supported(void **state)
 {
 	(void)state;
@@ -41,6 +53,8 @@ static void test_older_no_driver_is_not_initialized(void **state)
 static const struct th_test tests[] = {
 	TH_TEST(test_older_allocation_is_the_drivers),
 	TH_TEST(test_older_other_address_leads_to_ours),
+	TH_TEST(test_older_variant_of_another_age_is_the_drivers),
+	TH_TEST(test_older_success_keeps_errno_and_dlerror),
 	TH_TEST(test_older_missing_function_is_not_supported),
 	TH_TEST(test_older_no_driver_is_not_initialized),
 };

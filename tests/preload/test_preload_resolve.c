@@ -28,6 +28,7 @@ RESOLVE_TEST(test_resolve_all_others_are_the_drivers, "resolves", "all_others")
 RESOLVE_TEST(test_resolve_success_keeps_errno_and_dlerror, "resolves",
 	     "errors_kept")
 RESOLVE_TEST(test_resolve_without_driver_finds_nothing, "resolves", "no_driver")
+RESOLVE_TEST(test_resolve_others_name_is_theirs, "resolves", "others_name")
 RESOLVE_TEST(test_resolve_dlsym_by_dlsym_is_ours, "resolves",
 	     "asked_for_itself")
 RESOLVE_TEST(test_resolve_driver_closed_and_opened_is_ours, "resolves",
@@ -88,6 +89,7 @@ static const struct th_test tests[] = {
 	TH_TEST(test_resolve_all_others_are_the_drivers),
 	TH_TEST(test_resolve_success_keeps_errno_and_dlerror),
 	TH_TEST(test_resolve_without_driver_finds_nothing),
+	TH_TEST(test_resolve_others_name_is_theirs),
 	TH_TEST(test_resolve_dlsym_by_dlsym_is_ours),
 	TH_TEST(test_resolve_driver_closed_and_opened_is_ours),
 	TH_TEST(test_resolve_threads_at_once_find_ours),
