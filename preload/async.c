@@ -116,6 +116,33 @@ static void spill(struct ps_pool *pool, struct request *request)
 	request->entry.pool = pool;
 }
 
+static bool has_one_gpu(void)
+{
+	static atomic_int count;
+	int gpus = atomic_load_explicit(&count, memory_order_relaxed);
+
+	if (gpus == 0 && pl_driver()->cuDeviceGetCount(&gpus) == CUDA_SUCCESS)
+		atomic_store(&count, gpus);
+	return gpus == 1;
+}
+
+/* The stream says on which GPU, whatever context is current. */
+static enum pl_course course_of(const struct request *request,
+				struct ps_pool **pool_out, CUresult *result_out)
+{
+	const struct dv_driver *driver = pl_driver();
+	CUcontext context;
+	CUdevice device;
+
+	if (has_one_gpu() ||
+	    (uintptr_t)request->stream <= (uintptr_t)CU_STREAM_PER_THREAD ||
+	    driver->cuStreamGetCtx == NULL ||
+	    driver->cuStreamGetCtx(request->stream, &context) != CUDA_SUCCESS ||
+	    !pl_context_device(context, &device))
+		return pl_course(pool_out, result_out);
+	return pl_course_on(device, pool_out, result_out);
+}
+
 /*
  * PL_SERVE: done. PL_FAIL: *result_out. PL_PASS: the driver is to be asked,
  * and received() told of what came.
@@ -135,7 +162,7 @@ static enum pl_course receive(struct request *request, CUresult *result_out)
 		*result_out = pl_capture_take(request->stream, request->bytes);
 		return *result_out == CUDA_SUCCESS ? PL_PASS : PL_FAIL;
 	}
-	course = pl_course(&pool, result_out);
+	course = course_of(request, &pool, result_out);
 	if (course != PL_SERVE)
 		return course;
 	number = pl_mempool_find(request->mempool);

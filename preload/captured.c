@@ -61,6 +61,76 @@ cuGraphInstantiateWithParams_ptsz(CUgraphExec *exec, CUgraph graph,
 		    exec, graph);
 }
 
+CUresult cuGraphInstantiate(CUgraphExec *exec, CUgraph graph, CUgraphNode *node,
+			    char *log, size_t bytes)
+{
+	PL_GUARD();
+
+	return made(
+		pl_driver()->cuGraphInstantiate(exec, graph, node, log, bytes),
+		exec, graph);
+}
+
+CUresult cuGraphInstantiate_v2(CUgraphExec *exec, CUgraph graph,
+			       CUgraphNode *node, char *log, size_t bytes)
+{
+	PL_GUARD();
+
+	return made(pl_driver()->cuGraphInstantiate_v2(exec, graph, node, log,
+						       bytes),
+		    exec, graph);
+}
+
+/* ---- one that comes to use what another names ---- */
+
+static CUresult uses(CUresult result, const void *user, CUgraph graph)
+{
+	if (result == CUDA_SUCCESS && pl_is_alive())
+		pl_family_grow(graph, user);
+	return result;
+}
+
+CUresult cuGraphExecUpdate(CUgraphExec exec, CUgraph graph, CUgraphNode *node,
+			   CUgraphExecUpdateResult *outcome)
+{
+	PL_GUARD();
+
+	return uses(pl_driver()->cuGraphExecUpdate(exec, graph, node, outcome),
+		    exec, graph);
+}
+
+CUresult cuGraphExecUpdate_v2(CUgraphExec exec, CUgraph graph,
+			      CUgraphExecUpdateResultInfo *outcome)
+{
+	PL_GUARD();
+
+	return uses(pl_driver()->cuGraphExecUpdate_v2(exec, graph, outcome),
+		    exec, graph);
+}
+
+CUresult cuGraphAddChildGraphNode(CUgraphNode *node, CUgraph graph,
+				  const CUgraphNode *dependencies, size_t count,
+				  CUgraph child)
+{
+	PL_GUARD();
+
+	return uses(pl_driver()->cuGraphAddChildGraphNode(
+			    node, graph, dependencies, count, child),
+		    graph, child);
+}
+
+CUresult cuGraphExecChildGraphNodeSetParams(CUgraphExec exec, CUgraphNode node,
+					    CUgraph child)
+{
+	PL_GUARD();
+
+	return uses(pl_driver()->cuGraphExecChildGraphNodeSetParams(exec, node,
+								    child),
+		    exec, child);
+}
+
+/* ---- their end ---- */
+
 CUresult cuGraphExecDestroy(CUgraphExec exec)
 {
 	struct pl_member *detached = NULL;

@@ -294,7 +294,7 @@ static void allow(struct ps_pool *pool, int device)
 			ps_error_detail());
 }
 
-static bool device_of(CUcontext context, CUdevice *device_out)
+bool pl_context_device(CUcontext context, CUdevice *device_out)
 {
 	const struct dv_driver *driver = pl_driver();
 	CUcontext popped;
@@ -305,8 +305,19 @@ static bool device_of(CUcontext context, CUdevice *device_out)
 		return false;
 	result = driver->cuCtxGetDevice(device_out);
 	(void)driver->cuCtxPopCurrent_v2(&popped);
-	return result == CUDA_SUCCESS && *device_out >= 0 &&
-	       *device_out < DEVICES;
+	return result == CUDA_SUCCESS;
+}
+
+void pl_let_in(CUdevice device, CUdevice peer)
+{
+	if (device == peer || device < 0 || device >= DEVICES || peer < 0 ||
+	    peer >= DEVICES)
+		return;
+	bs_lock_take(&lock);
+	peers[device] |= UINT64_C(1) << peer;
+	bs_lock_drop(&lock);
+	if (pl_is_pool_device(device))
+		allow(pl_pool(), peer);
 }
 
 /* The current context may use what was allocated in @peer. */
@@ -315,14 +326,9 @@ static void note_peer(CUcontext peer)
 	CUcontext current = NULL;
 	CUdevice from, to;
 
-	if (pl_driver()->cuCtxGetCurrent(&current) != CUDA_SUCCESS ||
-	    !device_of(current, &to) || !device_of(peer, &from) || from == to)
-		return;
-	bs_lock_take(&lock);
-	peers[from] |= UINT64_C(1) << to;
-	bs_lock_drop(&lock);
-	if (pl_is_pool_device(from))
-		allow(pl_pool(), to);
+	if (pl_driver()->cuCtxGetCurrent(&current) == CUDA_SUCCESS &&
+	    pl_context_device(current, &to) && pl_context_device(peer, &from))
+		pl_let_in(from, to);
 }
 
 CUresult cuCtxEnablePeerAccess(CUcontext peer, unsigned int flags)

@@ -22,6 +22,11 @@ void pl_note_block(CUdeviceptr address);
  * contexts but the primary one, and forgets the block. */
 void pl_settle_block(CUdeviceptr address);
 
+/* The GPU of a context; false: it is none, or gone. */
+bool pl_context_device(CUcontext context, CUdevice *device_out);
+/* The program lets @peer use memory of @device. */
+void pl_let_in(CUdevice device, CUdevice peer);
+
 /* The pool is there: the GPUs that the program let use its memory before. */
 void pl_contexts_attached(struct ps_pool *pool);
 /* The pool is gone, and all blocks. */

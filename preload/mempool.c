@@ -4,6 +4,7 @@
 #include "preload/mempool.h"
 
 #include "base/lock.h"
+#include "preload/context.h"
 #include "preload/hooks.h"
 #include "preload/ledger.h"
 #include "preload/memory.h"
@@ -242,18 +243,74 @@ CUresult cuMemPoolDestroy(CUmemoryPool pool)
 	return result;
 }
 
-CUresult cuDeviceSetMemPool(CUdevice device, CUmemoryPool pool)
+static CUresult chosen(CUresult result, CUdevice device, CUmemoryPool pool)
 {
-	CUresult result;
-	PL_GUARD();
-
-	result = pl_driver()->cuDeviceSetMemPool(device, pool);
 	if (result != CUDA_SUCCESS || !pl_is_alive() || device < 0 ||
 	    device >= DEVICES)
 		return result;
 	bs_lock_take(&lock);
 	current[device] = pool;
 	bs_lock_drop(&lock);
+	return result;
+}
+
+CUresult cuDeviceSetMemPool(CUdevice device, CUmemoryPool pool)
+{
+	PL_GUARD();
+
+	return chosen(pl_driver()->cuDeviceSetMemPool(device, pool), device,
+		      pool);
+}
+
+/* The same as CUDA 13 has it, for memory elsewhere too. */
+CUresult cuMemSetMemPool(CUmemLocation *location, CUmemAllocationType type,
+			 CUmemoryPool pool)
+{
+	CUresult result;
+	PL_GUARD();
+
+	result = pl_driver()->cuMemSetMemPool(location, type, pool);
+	if (location == NULL || type != CU_MEM_ALLOCATION_TYPE_PINNED ||
+	    location->type != CU_MEM_LOCATION_TYPE_DEVICE)
+		return result;
+	return chosen(result, location->id, pool);
+}
+
+/* The GPU whose memory it is; -1: it is not served here. */
+static CUdevice device_of(CUmemoryPool pool)
+{
+	const struct mempool *mempool;
+	CUdevice device = -1;
+
+	bs_lock_take(&lock);
+	mempool = find_locked(pool);
+	if (mempool != NULL && !mempool->is_drivers)
+		device = mempool->device;
+	for (int i = 0; i < DEVICES; i++)
+		if (defaults[i] == pool)
+			device = i;
+	bs_lock_drop(&lock);
+	return device;
+}
+
+/* Who may use one of CUDA's pools may use all of ours: access is a segment's,
+ * and goes by no block. */
+CUresult cuMemPoolSetAccess(CUmemoryPool pool, const CUmemAccessDesc *access,
+			    size_t count)
+{
+	CUdevice device;
+	CUresult result;
+	PL_GUARD();
+
+	result = pl_driver()->cuMemPoolSetAccess(pool, access, count);
+	if (result != CUDA_SUCCESS || !pl_is_alive())
+		return result;
+	(void)default_of(pl_pool() != NULL ? pl_pool_device() : 0);
+	device = device_of(pool);
+	for (size_t i = 0; device >= 0 && i < count; i++)
+		if (access[i].location.type == CU_MEM_LOCATION_TYPE_DEVICE &&
+		    access[i].flags != CU_MEM_ACCESS_FLAGS_PROT_NONE)
+			pl_let_in(device, access[i].location.id);
 	return result;
 }
 

@@ -196,6 +196,50 @@ static void clone(void)
 	TH_CHECK(is_free());
 }
 
+static CUgraph capture_nothing(void)
+{
+	begin();
+	return end();
+}
+
+static void child(void)
+{
+	CUgraph captured = capture_free(), parent = capture_nothing();
+	CUgraphNode node;
+
+	TH_CU(th_cu.cuGraphAddChildGraphNode(&node, parent, NULL, 0, captured));
+	TH_CU(th_cu.cuGraphDestroy(captured));
+	TH_CHECK(!is_free());
+	TH_CU(th_cu.cuGraphDestroy(parent));
+	TH_CHECK(is_free());
+}
+
+static void updated(void)
+{
+	CUgraph captured = capture_free(), other = capture_nothing();
+	CUgraphExec exec = make(other);
+	CUgraphExecUpdateResultInfo info;
+
+	TH_CU(th_cu.cuGraphExecUpdate_v2(exec, captured, &info));
+	TH_CU(th_cu.cuGraphDestroy(captured));
+	TH_CHECK(!is_free());
+	TH_CU(th_cu.cuGraphExecDestroy(exec));
+	TH_CHECK(is_free());
+	TH_CU(th_cu.cuGraphDestroy(other));
+}
+
+static void made_as_of_old(void)
+{
+	CUgraph captured = capture_free();
+	CUgraphExec exec;
+
+	TH_CU(th_cu.cuGraphInstantiate_v2(&exec, captured, NULL, NULL, 0));
+	TH_CU(th_cu.cuGraphDestroy(captured));
+	TH_CHECK(!is_free());
+	TH_CU(th_cu.cuGraphExecDestroy(exec));
+	TH_CHECK(is_free());
+}
+
 static void into_graph(void)
 {
 	CUgraph target = capture_free(), got;
@@ -302,7 +346,8 @@ TH_PROGRAM({ "allocates", allocates }, { "is_kept", is_kept },
 	   { "frees_twice", frees_twice },
 	   { "allocates_for_graph", allocates_for_graph },
 	   { "attaches_meanwhile", attaches_meanwhile }, { "graph", graph },
-	   { "executable", executable }, { "clone", clone },
+	   { "executable", executable }, { "clone", clone }, { "child", child },
+	   { "updated", updated }, { "made_as_of_old", made_as_of_old },
 	   { "into_graph", into_graph }, { "two_at_once", two_at_once },
 	   { "refused", refused }, { "invalidated", invalidated },
 	   { "ended_wrongly", ended_wrongly },

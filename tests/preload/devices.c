@@ -58,6 +58,25 @@ static void uses_both(void)
 	TH_CHECK(th_driver_calls("cuMemFree_v2") == 1);
 }
 
+/* The stream says whose memory it is, not the current context. */
+static void streams(void)
+{
+	CUstream of_first, of_second;
+	CUdeviceptr address;
+
+	open_both();
+	of_first = th_stream();
+	TH_CU(th_cu.cuCtxSetCurrent(second));
+	of_second = th_stream();
+	TH_CU(th_cu.cuMemAllocAsync(&address, MIB, of_first));
+	TH_CHECK(th_driver_calls("cuMemAllocAsync") == 0);
+	TH_CU(th_cu.cuMemFreeAsync(address, of_first));
+	TH_CU(th_cu.cuCtxSetCurrent(first));
+	TH_CU(th_cu.cuMemAllocAsync(&address, MIB, of_second));
+	TH_CHECK(th_driver_calls("cuMemAllocAsync") == 1);
+	TH_CU(th_cu.cuMemFreeAsync(address, of_second));
+}
+
 /* ---- peers ---- */
 
 static unsigned long long access_of(CUdeviceptr address)
@@ -104,5 +123,24 @@ static void peer_first(void)
 	TH_CU(th_cu.cuMemFree_v2(address));
 }
 
+/* As programs do that use CUDA's pools. */
+static void peer_of_pool(void)
+{
+	const CUmemAccessDesc access = {
+		.location = { CU_MEM_LOCATION_TYPE_DEVICE, 1 },
+		.flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE,
+	};
+	CUmemoryPool pool;
+	CUdeviceptr address;
+
+	open_both();
+	TH_CU(th_cu.cuDeviceGetDefaultMemPool(&pool, 0));
+	TH_CU(th_cu.cuMemPoolSetAccess(pool, &access, 1));
+	TH_CU(th_cu.cuMemAllocAsync(&address, MIB, NULL));
+	TH_CHECK(access_of(address) == CU_MEM_ACCESS_FLAGS_PROT_READWRITE);
+	TH_CU(th_cu.cuMemFreeAsync(address, NULL));
+}
+
 TH_PROGRAM({ "uses_other", uses_other }, { "uses_both", uses_both },
-	   { "peer_later", peer_later }, { "peer_first", peer_first })
+	   { "peer_later", peer_later }, { "peer_first", peer_first },
+	   { "streams", streams }, { "peer_of_pool", peer_of_pool })

@@ -22,6 +22,8 @@ static const struct th_preload_plan plan = { .env = env };
 
 DEVICES_TEST(test_devices_peer_that_is_let_in_reaches_all, "peer_later")
 DEVICES_TEST(test_devices_peer_of_before_reaches_all, "peer_first")
+DEVICES_TEST(test_devices_peer_of_a_pool_of_cudas_reaches_it, "peer_of_pool")
+DEVICES_TEST(test_devices_stream_says_whose_memory_it_is, "streams")
 
 /* Memory there stays the driver's, and nothing is taken of the pool. */
 static void test_devices_other_gpu_is_no_client(void **state)
@@ -47,6 +49,8 @@ static const struct th_test tests[] = {
 	TH_DAEMON_TEST(test_devices_both_are_served_each_by_its_own),
 	TH_DAEMON_TEST(test_devices_peer_that_is_let_in_reaches_all),
 	TH_DAEMON_TEST(test_devices_peer_of_before_reaches_all),
+	TH_DAEMON_TEST(test_devices_peer_of_a_pool_of_cudas_reaches_it),
+	TH_DAEMON_TEST(test_devices_stream_says_whose_memory_it_is),
 };
 
 TH_MAIN("preload_devices", tests)
