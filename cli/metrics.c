@@ -75,8 +75,10 @@ static const struct metric numbers[] = {
 };
 
 static const char *const states[] = { "serving", "draining", "lost", NULL };
-static const char *const uses[] = { "leased",   "parked",      "clean", "dirty",
-				    "remaking", "quarantined", "other", NULL };
+static const char *const uses[] = {
+	"leased",   "parked",      "outside", "clean", "dirty",
+	"remaking", "quarantined", "other",   NULL,
+};
 static const char *const presences[] = { "here", "away", "dead", NULL };
 
 static const struct choice state = { "poolswitch_state",
@@ -96,6 +98,10 @@ static const struct metric of_clients[] = {
 	  "leased" },
 	{ "poolswitch_client_parked_bytes", GAUGE, "Mapped by it, not in use",
 	  "parked" },
+	{ "poolswitch_client_outside_bytes", GAUGE,
+	  "Room for what it has from the driver", "outside" },
+	{ "poolswitch_client_opened_bytes", GAUGE,
+	  "Of other clients, open by tickets", "opened" },
 	{ "poolswitch_client_quarantined_bytes", GAUGE,
 	  "Held back until its end is certain", "quarantined" },
 	{ "poolswitch_client_live_bytes", GAUGE, "In blocks, as it says",

@@ -79,7 +79,7 @@ struct legend {
 };
 
 static const struct legend legends[] = {
-	{ "leased", "leased", NULL, '#', "32" },
+	{ "leased", "leased", "outside", '#', "32" },
 	{ "parked", "parked", NULL, '=', "33" },
 	{ "quarantined", "quarantined", "other", '!', "31" },
 	{ "in cleaning", "dirty", "remaking", '~', "36" },

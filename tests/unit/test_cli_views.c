@@ -20,8 +20,9 @@ static const char answer[] =
 	" \"pool\": {\"bytes\": 68719476736, \"segments\": 256,"
 	"  \"segment_bytes\": 268435456},"
 	" \"regions\": {\"parameter\": {\"bytes\": 17179869184},"
-	"  \"computation\": {\"bytes\": 51539607552, \"leased\": 17179869184,"
-	"   \"parked\": 8589934592, \"clean\": 21206401024,"
+	"  \"computation\": {\"bytes\": 51539607552, \"leased\": 16106127360,"
+	"   \"outside\": 1073741824, \"parked\": 8589934592,"
+	"   \"clean\": 21206401024,"
 	"   \"dirty\": 268435456, \"remaking\": 0,"
 	"   \"quarantined\": 4294967296, \"guaranteed\": 8589934592}},"
 	" \"counters\": {\"grants\": 7, \"denials\": 0},"
@@ -197,7 +198,9 @@ static void test_cl_metrics_have_help_type_and_values(void **state)
 		   "poolswitch_grants_total 7\n");
 	assert_has("poolswitch_uptime_seconds 12.345\n");
 	assert_has(
-		"poolswitch_computation_bytes{use=\"leased\"} 17179869184\n");
+		"poolswitch_computation_bytes{use=\"leased\"} 16106127360\n");
+	assert_has(
+		"poolswitch_computation_bytes{use=\"outside\"} 1073741824\n");
 	assert_has("poolswitch_state{state=\"serving\"} 1\n");
 	assert_has("poolswitch_state{state=\"lost\"} 0\n");
 	assert_has("poolswitch_clients{presence=\"dead\"} 1\n");
