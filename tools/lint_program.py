@@ -176,14 +176,14 @@ COMPATIBILITY = "docs/compatibility.md"
 
 
 def check_gaps(tree):
-    """What the preload should replace and does not is told to users. ABI
-    variants of a function (_v2, _ptsz) go by its name."""
+    """What the preload should replace and does not is told to users: by its
+    own name, or all variants (_v2, _ptsz) by that of the function."""
     page = there(tree, COMPATIBILITY)
     for line in there(tree, SYMBOLS).splitlines():
         words = line.split()
         for name in words[1:] if words[:1] == ["gap"] else []:
             plain = re.sub(r"(_v\d+)?(_ptsz)?$", "", name)
-            if not re.search(rf"`{plain}\b", page):
+            if not re.search(rf"`({name}|{plain})\b", page):
                 yield f"{COMPATIBILITY}: no `{plain}`, a gap"
 
 

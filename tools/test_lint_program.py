@@ -144,6 +144,8 @@ class GapsTest(ProgramTest):
 
     def test_gap_that_is_told_is_well(self):
         self.assertEqual(self.gaps("`cuB`, `cuC` of CUDA 13"), [])
+        self.assertEqual(self.gaps("`cuB_v2`, `cuC`"), [])
+        self.assertEqual(len(self.gaps("`cuB_v3`, `cuC`")), 1)
 
     def test_gap_that_is_not_told_is_one(self):
         found = self.gaps("`cuB`, `cuCtx`")
