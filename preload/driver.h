@@ -45,7 +45,10 @@ const void *pl_libc_dlsym(void);
  * nothing.
  */
 #if defined(__clang__)
-#define PL_EARLY __attribute__((disable_sanitizer_instrumentation))
+/* Each knows what the other leaves: the first TSAN, the second ASAN. */
+#define PL_EARLY                                                               \
+	__attribute__((disable_sanitizer_instrumentation,                      \
+		       no_sanitize("address", "undefined")))
 #else
 #define PL_EARLY __attribute__((no_sanitize("address", "thread", "undefined")))
 #endif
