@@ -4,10 +4,15 @@
 /* Uses the driver while libraries come and go, and while all of it ends. */
 #include "tests/preload/ends.h"
 
+#include <dirent.h>
 #include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tests/preload/found.h"
 #include "tests/preload/program.h"
@@ -98,6 +103,55 @@ static void with_threads(void)
 	th_program_pause();
 }
 
+/* ---- a program that becomes another ---- */
+
+static size_t open_files(void)
+{
+	DIR *folder = opendir("/proc/self/fd");
+	size_t count = 0;
+
+	TH_CHECK(folder != NULL);
+	while (readdir(folder))
+		count++;
+	closedir(folder);
+	return count;
+}
+
+static void allocate(void)
+{
+	CUdeviceptr address;
+
+	th_cuda_open();
+	TH_CU(th_cu.cuMemAlloc_v2(&address, 1 << 20));
+}
+
+/* Says how many files it had open before it had a pool. */
+static void executes(void)
+{
+	char count[24];
+
+	snprintf(count, sizeof(count), "%zu", open_files());
+	allocate();
+	execl("/proc/self/exe", "ends", "executed", "-1", count, (char *)NULL);
+	th_program_fail(__FILE__, __LINE__, "not executed", errno);
+}
+
+static void executed(void)
+{
+	int file = open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC);
+	char line[256] = "";
+	ssize_t got = read(file, line, sizeof(line) - 1);
+	const char *last;
+
+	close(file);
+	TH_CHECK(got > 1);
+	last = memrchr(line, '\0', (size_t)got - 1);
+	TH_CHECK(last != NULL);
+	TH_CHECK(open_files() == strtoul(last + 1, NULL, 10));
+	allocate();
+}
+
 TH_PROGRAM({ "in_constructor", in_constructor },
 	   { "in_destructor", in_destructor }, { "at_the_end", at_the_end },
-	   { "at_exit", at_exit }, { "with_threads", with_threads })
+	   { "at_exit", at_exit }, { "executes", executes },
+	   { "executed", executed }, { "with_threads", with_threads })

@@ -58,6 +58,13 @@ static void test_life_free_at_exit_is_harmless(void **state)
 	check("ends", "at_exit");
 }
 
+/* The lease ends with the program, and nothing of it is open in the next. */
+static void test_life_executed_program_starts_anew(void **state)
+{
+	(void)state;
+	check("ends", "executes");
+}
+
 static void test_life_linked_program_allocates(void **state)
 {
 	(void)state;
@@ -154,6 +161,7 @@ static const struct th_test tests[] = {
 	TH_DAEMON_TEST(test_life_destructor_frees),
 	TH_DAEMON_TEST(test_life_destructor_at_exit_frees),
 	TH_DAEMON_TEST(test_life_free_at_exit_is_harmless),
+	TH_DAEMON_TEST(test_life_executed_program_starts_anew),
 	TH_DAEMON_TEST(test_life_linked_program_allocates),
 	TH_DAEMON_TEST(test_life_linked_program_frees_at_exit),
 	TH_TEST(test_life_call_before_init_is_the_drivers),
