@@ -149,8 +149,7 @@ static void grow_and_grow(int link)
 	th_assert_ok(ps_detach(pool));
 }
 
-static void
-test_large_client_leases_in_batches_and_little_more_than_it_uses(void **state)
+static void test_large_client_leases_in_batches_but_little_more(void **state)
 {
 	static const char *const options[] = { "--size", "512M", NULL };
 	const struct th_daemon_plan plan = { .options = options };
@@ -484,8 +483,7 @@ static const struct th_test tests[] = {
 	TH_DAEMON_TEST(test_daemon_has_one_client_a_process),
 	TH_DAEMON_TEST(test_daemon_serves_many_threads),
 	TH_DAEMON_TEST(test_daemon_serves_threads_while_its_agent_dies),
-	TH_DAEMON_TEST(
-		test_large_client_leases_in_batches_and_little_more_than_it_uses),
+	TH_DAEMON_TEST(test_large_client_leases_in_batches_but_little_more),
 	TH_DAEMON_TEST(test_client_leases_no_more_for_odd_sizes),
 };
 
