@@ -238,6 +238,90 @@ static void test_room_of_who_dies_without_an_agent_is_made_anew(void **state)
 	th_daemon_stop(&daemon);
 }
 
+/* ---- a half dies while room is made ---- */
+
+#define STRIKES 12u
+
+/* Gives back what the journal says it has, told of it or not. */
+static void give_all_held(struct th_wire *wire)
+{
+	if (wire->held.count > 0)
+		th_wire_give(wire);
+}
+
+/* Asks, and says so; a half has died when it is told to go on. */
+static void ask_while_a_half_dies(int link, void (*hear)(struct th_wire *wire))
+{
+	const struct ip_take room = {
+		.count = ROOM,
+		.wait_ms = TH_WIRE_MS,
+		.flags = IP_TAKE_OUTSIDE,
+	};
+	struct th_wire wire;
+
+	th_wire_open(&wire, "unlucky");
+	for (unsigned int i = 0; i < STRIKES; i++) {
+		th_assert_ok(ip_client_take_say(&wire.client, &room));
+		th_tell(link);
+		th_await(link);
+		hear(&wire);
+		give_all_held(&wire);
+	}
+	th_assert_ok(ip_client_leave(&wire.client));
+	th_wire_close(&wire);
+}
+
+static void hear_room(struct th_wire *wire)
+{
+	int fds[IP_LIST_MAX];
+
+	th_assert_ok(ip_client_take(&wire->client, NULL, &wire->held, fds));
+	assert_int_equal(wire->held.count, ROOM);
+}
+
+/* Whether it was granted, or what of it, only the journal knows. */
+static void ask_agents(int link)
+{
+	ask_while_a_half_dies(link, th_wire_resume);
+}
+
+static void ask_keepers(int link)
+{
+	ask_while_a_half_dies(link, hear_room);
+}
+
+/* Each time a little later. */
+static void strike_often(bool keeper)
+{
+	struct th_daemon daemon;
+	struct th_client client;
+
+	th_daemon_start(&daemon, NULL);
+	th_client_start(&client, keeper ? ask_keepers : ask_agents);
+	for (unsigned int i = 0; i < STRIKES; i++) {
+		th_await(client.link);
+		usleep(50 * i);
+		th_daemon_follow(&daemon,
+				 th_daemon_strike(keeper ? daemon.keeper
+							 : daemon.agent));
+		th_tell(client.link);
+	}
+	assert_int_equal(th_client_wait(&client), 0);
+	th_daemon_stop(&daemon);
+}
+
+static void test_room_asked_for_while_the_agent_dies_is_not_lost(void **state)
+{
+	(void)state;
+	strike_often(false);
+}
+
+static void test_room_asked_for_while_the_keeper_dies_is_granted(void **state)
+{
+	(void)state;
+	strike_often(true);
+}
+
 /* ---- segments that are handed on ---- */
 
 static void export_one(int link)
@@ -316,6 +400,8 @@ static const struct th_test tests[] = {
 	TH_DAEMON_TEST(test_room_outlives_the_agent),
 	TH_DAEMON_TEST(test_room_outlives_the_keeper_and_the_agent),
 	TH_DAEMON_TEST(test_room_of_who_dies_without_an_agent_is_made_anew),
+	TH_DAEMON_TEST(test_room_asked_for_while_the_agent_dies_is_not_lost),
+	TH_DAEMON_TEST(test_room_asked_for_while_the_keeper_dies_is_granted),
 	TH_DAEMON_TEST(test_exported_segment_is_remade_when_it_comes_back),
 	TH_DAEMON_TEST(test_segment_of_nobody_is_not_exported),
 };
