@@ -178,6 +178,35 @@ static void test_core_check_sees_a_segment_that_differs(void **state)
 	pd_journal_put_segment(world.journal, PARAMETER, &record);
 }
 
+static void expect_seen(const struct pd_segment_record *other)
+{
+	struct pd_segment_record record =
+		pd_journal_segment(world.journal, PARAMETER);
+
+	th_assert_ok(pd_core_check(world.core));
+	pd_journal_put_segment(world.journal, PARAMETER, other);
+	th_assert_status(pd_core_check(world.core), PS_INVALID_ARGUMENT);
+	pd_journal_put_segment(world.journal, PARAMETER, &record);
+}
+
+static void test_core_check_sees_who_has_it_open_otherwise(void **state)
+{
+	struct pd_segment_record record, other;
+
+	(void)state;
+	have(a, 1);
+	record = pd_journal_segment(world.journal, PARAMETER);
+	other = record;
+	other.epoch++;
+	expect_seen(&other);
+	other = record;
+	other.is_tainted = true;
+	expect_seen(&other);
+	other = record;
+	other.openers[0] = (uint16_t)b;
+	expect_seen(&other);
+}
+
 static void test_core_check_sees_a_client_that_differs(void **state)
 {
 	struct pd_client_record record, other;
@@ -366,6 +395,23 @@ static void test_core_leased_of_another_user_is_damaged(void **state)
 	(void)state;
 	put_open(PD_LEASED, a, 2, PD_NO_OPENER);
 	expect_damaged();
+}
+
+/* 0 is no lease's: it is what a segment has that was never leased. */
+static void test_core_last_lease_is_followed_by_the_first(void **state)
+{
+	struct pd_segment_record record;
+
+	(void)state;
+	record = pd_journal_segment(world.journal, PARAMETER);
+	record.epoch = UINT32_MAX;
+	pd_journal_put_segment(world.journal, PARAMETER, &record);
+	assert_true(tc_restart(&world));
+	th_assert_ok(tc_resume(&world, b));
+	have(b, 1);
+	assert_int_equal(world.client[b].segment[0], PARAMETER);
+	record = pd_journal_segment(world.journal, PARAMETER);
+	assert_int_equal(record.epoch, 1);
 }
 
 static void test_core_open_by_a_damaged_client_is_kept(void **state)
@@ -597,6 +643,7 @@ static const struct th_test tests[] = {
 	TEST(test_core_adopts_a_full_set_of_places),
 	TEST(test_core_new_without_memory_says_so),
 	TEST(test_core_check_sees_a_segment_that_differs),
+	TEST(test_core_check_sees_who_has_it_open_otherwise),
 	TEST(test_core_check_sees_a_client_that_differs),
 	TEST(test_core_damaged_segment_is_given_to_nobody),
 	TEST(test_core_damaged_segment_lessens_what_is_promised),
@@ -609,6 +656,7 @@ static const struct th_test tests[] = {
 	TEST(test_core_shared_by_an_unknown_client_is_damaged),
 	TEST(test_core_shared_of_no_user_is_damaged),
 	TEST(test_core_leased_of_another_user_is_damaged),
+	TEST(test_core_last_lease_is_followed_by_the_first),
 	TEST(test_core_open_by_a_damaged_client_is_kept),
 	TH_TEST(test_core_killed_anywhere_loses_and_doubles_nothing),
 };
