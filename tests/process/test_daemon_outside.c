@@ -115,6 +115,34 @@ static void test_room_outside_is_made_of_what_others_cache(void **state)
 	th_daemon_stop(&daemon);
 }
 
+/* What is parked counts towards the limit, and is no room for others. */
+static void park_and_take(int link)
+{
+	struct ps_pool *pool = th_attach_name("parked");
+	const uint64_t all = TH_DAEMON_LEASES * WHOLE;
+	uint64_t start = th_now_ns();
+
+	th_assert_ok(ps_mem_free(pool, th_alloc(pool, all)));
+	while (of_client(getpid(), "parked") != (int64_t)all)
+		rest_since(start);
+	th_assert_ok(ps_mem_take_outside(pool, all));
+	assert_int_equal(of_client(getpid(), "outside"), all);
+	th_await(link);
+	th_assert_ok(ps_detach(pool));
+}
+
+static void test_room_outside_is_made_of_what_is_parked(void **state)
+{
+	struct th_client client;
+	struct th_daemon daemon;
+
+	(void)state;
+	th_daemon_start(&daemon, NULL);
+	th_client_start(&client, park_and_take);
+	th_client_finish(&client);
+	th_daemon_stop(&daemon);
+}
+
 static void test_room_outside_of_the_dead_is_the_pools_again(void **state)
 {
 	struct th_client taker;
@@ -527,6 +555,7 @@ static void test_segment_exported_is_made_anew(void **state)
 static const struct th_test tests[] = {
 	TH_DAEMON_TEST(test_room_outside_is_the_drivers_and_comes_back),
 	TH_DAEMON_TEST(test_room_outside_is_made_of_what_others_cache),
+	TH_DAEMON_TEST(test_room_outside_is_made_of_what_is_parked),
 	TH_DAEMON_TEST(test_room_outside_of_the_dead_is_the_pools_again),
 	TH_DAEMON_TEST(test_ticket_shares_a_block_with_another_process),
 	TH_DAEMON_TEST(test_opened_memory_that_was_given_back_is_nobody_elses),

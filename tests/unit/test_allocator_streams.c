@@ -427,6 +427,23 @@ static void test_bound_room_is_not_trimmed(void **state)
 	assert_int_equal(released, 0);
 }
 
+/* An owner that trims for something else than a block. */
+static void test_wait_lets_a_trim_find_what_was_fenced(void **state)
+{
+	uint64_t offset = tp_alloc(&world, MOST, 1), released;
+
+	(void)state;
+	assert_int_equal(al_wait(world.al), PS_AGAIN);
+	tp_submit(&world, 1);
+	tp_free(&world, offset, NONE);
+	th_assert_ok(al_trim(world.al, 0, &released));
+	assert_int_equal(released, 0);
+	th_assert_ok(al_wait(world.al));
+	th_assert_ok(al_trim(world.al, 0, &released));
+	assert_int_equal(released, 2 * MIB);
+	assert_int_equal(al_wait(world.al), PS_AGAIN);
+}
+
 /* Many plain frees need few fences. */
 static void test_fence_serves_many_frees(void **state)
 {
@@ -471,6 +488,7 @@ static const struct th_test tests[] = {
 	T(test_bound_room_freed_elsewhere_waits),
 	T(test_bound_room_is_waited_for_by_clear),
 	T(test_bound_room_is_not_trimmed),
+	T(test_wait_lets_a_trim_find_what_was_fenced),
 	T(test_fence_serves_many_frees),
 };
 
