@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The poolswitch authors
 # SPDX-License-Identifier: Apache-2.0
-"""own_tests.py OUT FILE...: a framework's own tests, by pytest; writes what
+"""own_tests.py OUT WORD...: a framework's own tests, by pytest; writes what
 became of each to OUT, {test: outcome}. run.py compares the two runs: nothing
 may fail with the preload that passes without."""
 
@@ -24,9 +24,9 @@ class Outcomes:
             self.of[report.nodeid] = report.outcome
 
 
-def main(out, *files):
+def main(out, *words):
     outcomes = Outcomes()
-    pytest.main(["-q", "-p", "no:cacheprovider", *files],
+    pytest.main(["-q", "-p", "no:cacheprovider", *words],
                 plugins=[outcomes])
     with open(out, "w", encoding="utf-8") as file:
         json.dump(outcomes.of, file, indent=0)

@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import pathlib
+import shlex
 import signal
 import subprocess
 import sys
@@ -179,16 +180,16 @@ def run_together(runner, name):
 
 
 def run_own_tests(runner, name):
-    """Files of tests, or folders, separated by colons: TH_OWN_TESTS."""
-    files = os.environ.get("TH_OWN_TESTS", "")
-    if not files:
+    """TH_OWN_TESTS: words for pytest, as a shell would read them."""
+    words = shlex.split(os.environ.get("TH_OWN_TESTS", ""))
+    if not words:
         raise Skipped("TH_OWN_TESTS names no tests")
     outcomes = []
     with tempfile.TemporaryDirectory() as folder:
         for prefix in ([], runner.under(CASES[name][2], name)):
             out = os.path.join(folder, "outcomes")
             runner.run([*prefix, *python(CASES[name][0]), out,
-                        *files.split(":")], {})
+                        *words], {})
             with open(out, encoding="utf-8") as file:
                 outcomes.append(json.load(file))
     worse = judge.worse_tests(*outcomes)

@@ -46,7 +46,7 @@ class JudgeTest(unittest.TestCase):
             list(judge.complaints(plain_run(), pooled_run(live=951))), [])
 
     def test_judge_bytes_outside_without_room_fail(self):
-        pooled = pooled_run(live=0, poolable=0, outside=9)
+        pooled = pooled_run(live=0, poolable=0, outside=9, leased=0)
         pooled["outside"] = 10 * MIB
         self.assert_found("room was made", pooled)
         pooled["outside"] = 9 * MIB
@@ -57,6 +57,12 @@ class JudgeTest(unittest.TestCase):
         self.assertEqual(list(judge.complaints(
             plain_run(), pooled_run(leased=most))), [])
         self.assert_found("its peak", pooled_run(leased=most + 1))
+
+    def test_judge_peak_has_what_is_outside_in_it(self):
+        self.assert_found("its peak", pooled_run(outside=263))
+        plain = plain_run(outside=100 * MIB)
+        self.assertEqual(
+            list(judge.complaints(plain, pooled_run(outside=263))), [])
 
     def test_judge_preload_in_the_wrong_run_fails(self):
         self.assert_found("where it must not be", pooled_run(),
