@@ -145,20 +145,25 @@ static void on_the_host(void)
 	}
 }
 
-/* Started with two GPUs: the pool has the first. */
+/* The pool has the first. Where there is no second the driver says so. */
 static void on_another_gpu(void)
 {
 	CUmemAllocationProp prop = on_gpu;
 	CUmemGenericAllocationHandle handle;
+	CUresult result;
 	size_t before;
+	int count;
 
 	open_range();
 	TH_CU(grow(0));
 	before = free_bytes();
+	TH_CU(th_cu.cuDeviceGetCount(&count));
 	prop.location.id = 1;
-	TH_CU(th_cu.cuMemCreate(&handle, UNIT, &prop, 0));
+	result = th_cu.cuMemCreate(&handle, UNIT, &prop, 0);
+	TH_CHECK((result == CUDA_SUCCESS) == (count > 1));
 	TH_CHECK(free_bytes() == before);
-	TH_CU(th_cu.cuMemRelease(handle));
+	if (result == CUDA_SUCCESS)
+		TH_CU(th_cu.cuMemRelease(handle));
 	TH_CHECK(free_bytes() == before);
 	shrink(0);
 }
@@ -211,6 +216,49 @@ static void arrays(void)
 	TH_CU(th_cu.cuArrayDestroy(second));
 	TH_CU(th_cu.cuMipmappedArrayDestroy(mipmap));
 	TH_CHECK(free_bytes() == before);
+}
+
+/* ---- graphs ---- */
+
+static void add_node(CUgraph graph, size_t bytes)
+{
+	CUDA_MEM_ALLOC_NODE_PARAMS params = {
+		.poolProps = {
+			.allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
+			.location = { .type = CU_MEM_LOCATION_TYPE_DEVICE },
+		},
+		.bytesize = bytes,
+	};
+	CUgraphNode node;
+
+	TH_CU(th_cu.cuGraphAddMemAllocNode(&node, graph, NULL, 0, &params));
+}
+
+/* An executable outlives its graph; what they had is the driver's until it
+ * trims. */
+static void graphs(void)
+{
+	CUgraphExec executable;
+	CUstream stream;
+	CUgraph graph;
+	size_t before;
+
+	th_cuda_open();
+	before = segments() * UNIT;
+	TH_CU(th_cu.cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+	TH_CU(th_cu.cuStreamBeginCapture_v2(stream,
+					    CU_STREAM_CAPTURE_MODE_RELAXED));
+	TH_CU(th_cu.cuStreamEndCapture(stream, &graph));
+	add_node(graph, 2 * UNIT);
+	TH_CHECK(free_bytes() == before - 2 * UNIT);
+	TH_CU(th_cu.cuGraphInstantiateWithFlags(&executable, graph, 0));
+	TH_CU(th_cu.cuGraphDestroy(graph));
+	TH_CU(th_cu.cuDeviceGraphMemTrim(0));
+	TH_CHECK(free_bytes() == before - 2 * UNIT);
+	TH_CU(th_cu.cuGraphExecDestroy(executable));
+	TH_CU(th_cu.cuDeviceGraphMemTrim(0));
+	TH_CHECK(free_bytes() == before);
+	TH_CU(th_cu.cuStreamDestroy_v2(stream));
 }
 
 /* ---- beyond the quota, and in a child ---- */
@@ -308,6 +356,6 @@ static void has_outside(void)
 TH_PROGRAM({ "expands", expands }, { "shares_quota", shares_quota },
 	   { "counted_in_info", counted_in_info },
 	   { "on_the_host", on_the_host }, { "on_another_gpu", on_another_gpu },
-	   { "managed", managed }, { "arrays", arrays }, { "spills", spills },
-	   { "forks", forks }, { "resets", resets },
+	   { "managed", managed }, { "arrays", arrays }, { "graphs", graphs },
+	   { "spills", spills }, { "forks", forks }, { "resets", resets },
 	   { "has_outside", has_outside })

@@ -43,6 +43,7 @@ OBJECTS_TEST(test_objects_on_the_host_are_not_counted, "on_the_host")
 OBJECTS_TEST(test_objects_managed_memory_is_within_the_quota, "managed")
 OBJECTS_TEST(test_objects_arrays_have_room_until_destroyed, "arrays")
 
+OBJECTS_TEST(test_objects_of_graphs_have_room_until_trimmed, "graphs")
 OBJECTS_TEST(test_objects_in_a_child_leave_the_parents_alone, "forks")
 
 OBJECTS_TEST(test_objects_outlive_the_context_and_its_pool, "resets")
@@ -133,6 +134,7 @@ static const struct th_test tests[] = {
 	TH_DAEMON_TEST(test_objects_on_another_gpu_are_not_counted),
 	TH_DAEMON_TEST(test_objects_managed_memory_is_within_the_quota),
 	TH_DAEMON_TEST(test_objects_arrays_have_room_until_destroyed),
+	TH_DAEMON_TEST(test_objects_of_graphs_have_room_until_trimmed),
 	TH_DAEMON_TEST(test_objects_in_a_child_leave_the_parents_alone),
 	TH_DAEMON_TEST(test_objects_outlive_the_context_and_its_pool),
 	TH_DAEMON_TEST(test_objects_beyond_the_quota_spill_and_are_counted),
@@ -140,4 +142,4 @@ static const struct th_test tests[] = {
 	TH_DAEMON_TEST(test_objects_of_a_killed_program_come_back),
 };
 
-TH_MAIN("preload_objects", tests)
+TH_GPU_MAIN("preload_objects", tests, NULL)

@@ -113,4 +113,4 @@ static const struct th_test tests[] = {
 	TH_DAEMON_TEST(test_share_handle_released_exports_nothing),
 };
 
-TH_MAIN("preload_sharing", tests)
+TH_GPU_MAIN("preload_sharing", tests, NULL)
