@@ -57,6 +57,16 @@ static void local(void)
 	TH_CHECK(dlclose(library) == 0);
 }
 
+/* dlopen() looks where the program that calls it says: beside itself. */
+static void own_path(void)
+{
+	void *library = dlopen("libquiet.so", RTLD_NOW | RTLD_LOCAL);
+
+	TH_CHECK(library != NULL);
+	TH_CHECK(dlsym(library, "th_quiet") != NULL);
+	TH_CHECK(dlclose(library) == 0);
+}
+
 /* A library behind the preload that looks further finds the driver. */
 static void driver(void)
 {
@@ -71,4 +81,4 @@ static void driver(void)
 }
 
 TH_PROGRAM({ "next", next }, { "by_default", by_default }, { "local", local },
-	   { "driver", driver })
+	   { "own_path", own_path }, { "driver", driver })

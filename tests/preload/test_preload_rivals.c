@@ -98,6 +98,21 @@ DEEP_TEST(test_rivals_deep_alone_is_told, "alone")
 QUIET_TEST(test_rivals_deep_that_asks_nothing_is_not_told, "harmless")
 QUIET_TEST(test_rivals_deep_without_cuda_is_not_told, "without_cuda")
 
+/* ---- dlopen itself ---- */
+
+/* A sanitizer's dlopen() forgets who called it. */
+static void test_dlopen_looks_where_the_caller_says(void **state)
+{
+	static const char *const env[] = { "LD_LIBRARY_PATH", NULL };
+	const struct th_preload_plan plan = { .env = env };
+
+	(void)state;
+#ifdef BS_SANITIZED
+	th_skip("a sanitizer's dlopen() is another's");
+#endif
+	th_preload_check("scopes", "own_path", &plan);
+}
+
 static const struct th_test tests[] = {
 	TH_TEST(test_rivals_dlsym_behind_is_told),
 	TH_TEST(test_rivals_dlsym_in_front_is_told),
@@ -107,6 +122,7 @@ static const struct th_test tests[] = {
 	TH_TEST(test_rivals_deep_alone_is_told),
 	TH_TEST(test_rivals_deep_that_asks_nothing_is_not_told),
 	TH_TEST(test_rivals_deep_without_cuda_is_not_told),
+	TH_TEST(test_dlopen_looks_where_the_caller_says),
 };
 
 TH_MAIN("preload_rivals", tests)
