@@ -53,13 +53,18 @@ bool pl_stream_captures(CUstream stream)
 	       status != CU_STREAM_CAPTURE_STATUS_NONE;
 }
 
-/* Outside the lock: waits for fences that are being recorded. */
+/* Whoever comes first says whose fences it holds back: this, or the pool that
+ * is attached meanwhile. The wait for those under way is outside the lock. */
 static void hold_fences(struct capture *capture)
 {
-	struct ps_pool *pool = pl_pool();
+	struct ps_pool *pool = NULL;
 
-	if (pool != NULL && ps_mem_hold_fences(pool, true) == PS_OK)
-		capture->pool = pool;
+	bs_lock_take(&lock);
+	if (capture->pool == NULL)
+		pool = capture->pool = pl_pool();
+	bs_lock_drop(&lock);
+	if (pool != NULL)
+		(void)ps_mem_hold_fences(pool, true);
 }
 
 static void release_fences(struct capture *capture)
@@ -85,11 +90,11 @@ static struct capture *begin(CUstream stream)
 	capture->stream = stream;
 	capture->thread = pthread_self();
 	atomic_fetch_add(&capturing, 1);
-	hold_fences(capture);
 	bs_lock_take(&lock);
 	capture->next = captures;
 	captures = capture;
 	bs_lock_drop(&lock);
+	hold_fences(capture);
 	return capture;
 }
 

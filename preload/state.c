@@ -262,13 +262,14 @@ static enum ps_status get_pool(CUdevice device, struct ps_pool **pool_out)
 }
 
 /* pre: the lock is held. */
-static void note_failure_locked(CUdevice device, enum ps_status status)
+static void note_failure_locked(CUdevice device, enum ps_status status,
+				CUresult result)
 {
 	if (status == PS_WRONG_GPU && device < DEVICES)
 		is_elsewhere[device] = true;
 	else if (status == PS_NO_DAEMON && pl_policy()->passes)
 		passes_all = true;
-	last_failure = pl_result(status);
+	last_failure = result;
 	retry_ms = now_ms() + RETRY_MS;
 }
 
@@ -324,19 +325,22 @@ static bool wait_for_other_locked(void)
 static void try_attach(CUdevice device)
 {
 	struct ps_pool *pool = NULL;
+	CUresult result = CUDA_SUCCESS;
 	enum ps_status status;
 
 	check_policy();
 	is_inside = true;
 	status = get_pool(device, &pool);
 	is_inside = false;
-	if (status != PS_OK)
+	if (status != PS_OK) {
 		say_failure(status);
+		result = pl_result(status);
+	}
 	bs_lock_take(&lock);
 	if (status == PS_OK)
 		atomic_store(&the_pool, pool);
 	else
-		note_failure_locked(device, status);
+		note_failure_locked(device, status, result);
 	is_attaching = false;
 	pthread_cond_broadcast(&attached_or_not);
 	bs_lock_drop(&lock);
