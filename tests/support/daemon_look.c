@@ -187,14 +187,20 @@ static bool is_settled(const struct th_daemon_sums *sums, int64_t clients)
 	       sums->clients == clients;
 }
 
+/* The agent closes descriptors on a thread of its own, after the answer. */
 void th_daemon_settle(int64_t clients, struct th_daemon_sums *sums_out)
 {
 	uint64_t end = th_now_ns() + TH_DAEMON_MS * UINT64_C(1000000);
+	struct th_daemon_sums last;
 
+	memset(&last, 0, sizeof(last));
 	for (;;) {
+		memset(sums_out, 0, sizeof(*sums_out));
 		th_daemon_sums(sums_out);
-		if (is_settled(sums_out, clients))
+		if (is_settled(sums_out, clients) &&
+		    memcmp(&last, sums_out, sizeof(last)) == 0)
 			return;
+		last = *sums_out;
 		if (th_now_ns() > end)
 			break;
 		th_rest_ms(REST_MS);
