@@ -30,8 +30,10 @@ POOL_SHARE = 0.6  # of the GPU's memory
 
 EXPANDABLE = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
 ORDERED = {"PYTORCH_CUDA_ALLOC_CONF": "backend:cudaMallocAsync"}
-# What makes cuBLAS give the same bits each time.
-EXACT = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+# What makes cuBLAS and XLA give the same bits each time: XLA chooses kernels by
+# how fast they just were.
+EXACT = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+         "XLA_FLAGS": "--xla_gpu_deterministic_ops=true"}
 
 # Case: (program and arguments, environment, quota)
 CASES = {
