@@ -10,7 +10,6 @@ import json
 import os
 import pathlib
 import shutil
-import statistics
 import subprocess
 import sys
 import time
@@ -181,7 +180,8 @@ class CostTest(RunTest):
         run = self.command("run", "--socket", self.socket, "--", "true")
         pairs = [(self.milliseconds("true"), self.milliseconds(*run))
                  for _ in range(RUNS)]
-        alone, with_run = (statistics.median(each) for each in zip(*pairs))
+        # What else the machine does only adds.
+        alone, with_run = (min(each) for each in zip(*pairs))
         print(f"true {alone:.2f} ms, poolswitch run -- true "
               f"{with_run:.2f} ms")
         self.assertLess(with_run - alone, MOST_MS)
