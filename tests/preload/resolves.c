@@ -159,7 +159,7 @@ static void all_others(void)
 
 #define SYMBOL(need, type, name, params)                                       \
 	if (!is_hooked(#name))                                                 \
-		TH_CHECK(th_is_drivers(dlsym(library, #name), #name));
+		TH_CHECK(th_is_drivers(dlsym(library, #name), NULL));
 #include "device/symbols.def"
 #undef SYMBOL
 }
