@@ -95,15 +95,19 @@ static bool is_known_context(CUcontext context)
 	return is_known;
 }
 
-/* One that is gone by now has no work left. */
+/* One that is gone by now has no work left. A capture that another thread has
+ * begun in another context takes no harm. */
 static void wait_for(CUcontext context)
 {
+	CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_RELAXED;
 	const struct dv_driver *driver = pl_driver();
 	CUcontext popped;
 
 	if (driver->cuCtxPushCurrent_v2(context) != CUDA_SUCCESS)
 		return;
+	(void)driver->cuThreadExchangeStreamCaptureMode(&mode);
 	(void)driver->cuCtxSynchronize();
+	(void)driver->cuThreadExchangeStreamCaptureMode(&mode);
 	(void)driver->cuCtxPopCurrent_v2(&popped);
 }
 

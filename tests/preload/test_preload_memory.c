@@ -4,14 +4,20 @@
 /* Plain memory of a program under the preload is the pool's. */
 #include "tests/preload/runner.h"
 
-static void play(const char *scenario, const char *const *env)
+static void play_program(const char *program, const char *scenario,
+			 const char *const *env)
 {
 	const struct th_preload_plan plan = { .env = env };
 	struct th_daemon daemon;
 
 	th_daemon_start(&daemon, NULL);
-	th_preload_check("allocates", scenario, &plan);
+	th_preload_check(program, scenario, &plan);
 	th_daemon_stop(&daemon);
+}
+
+static void play(const char *scenario, const char *const *env)
+{
+	play_program("allocates", scenario, env);
 }
 
 #define MEMORY_TEST(name, scenario, ...)                                       \
@@ -54,6 +60,18 @@ static void test_memory_threads_at_once_attach_once(void **state)
 	th_daemon_stop(&daemon);
 }
 
+static void test_memory_threads_of_all_kinds_leave_nothing(void **state)
+{
+	(void)state;
+	play_program("crowds", "streams", NULL);
+}
+
+static void test_memory_threads_with_contexts_leave_nothing(void **state)
+{
+	(void)state;
+	play_program("crowds", "contexts", NULL);
+}
+
 static const struct th_test tests[] = {
 	TH_DAEMON_TEST(test_memory_asks_the_driver_for_nothing),
 	TH_DAEMON_TEST(test_memory_impossible_sizes_get_the_drivers_codes),
@@ -69,6 +87,8 @@ static const struct th_test tests[] = {
 	TH_DAEMON_TEST(test_memory_calls_keep_errno),
 	TH_DAEMON_TEST(test_memory_forked_child_gets_the_drivers_codes),
 	TH_DAEMON_TEST(test_memory_threads_at_once_attach_once),
+	TH_DAEMON_TEST(test_memory_threads_of_all_kinds_leave_nothing),
+	TH_DAEMON_TEST(test_memory_threads_with_contexts_leave_nothing),
 };
 
 TH_MAIN("preload_memory", tests)
