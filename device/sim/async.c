@@ -41,8 +41,11 @@ static pthread_once_t once = PTHREAD_ONCE_INIT; /* for the default ones */
 /* Frees an allocation when the stream gets there. */
 struct free_op {
 	struct sim_op op;
+	struct free_op *next; /* of those under way; guarded by lock */
 	struct sim_mapping mapping;
 };
+
+static struct free_op *frees; /* guarded by lock */
 
 static void make_default_pools(void)
 {
@@ -208,6 +211,47 @@ static CUresult run_free(struct sim_op *op)
 	return result;
 }
 
+/* False when it is freed already. */
+static bool begin_free(struct free_op *op)
+{
+	const struct free_op *each;
+
+	pthread_mutex_lock(&lock);
+	each = frees;
+	while (each && each->mapping.range.serial != op->mapping.range.serial)
+		each = each->next;
+	if (!each) {
+		op->next = frees;
+		frees = op;
+	}
+	pthread_mutex_unlock(&lock);
+	return each == NULL;
+}
+
+static void end_free(struct sim_op *op)
+{
+	struct free_op **link = &frees;
+
+	pthread_mutex_lock(&lock);
+	while (*link && &(*link)->op != op)
+		link = &(*link)->next;
+	if (*link)
+		*link = (*link)->next;
+	pthread_mutex_unlock(&lock);
+}
+
+bool sim_is_being_freed(const struct sim_mapping *mapping)
+{
+	const struct free_op *each;
+
+	pthread_mutex_lock(&lock);
+	each = frees;
+	while (each && each->mapping.range.serial != mapping->range.serial)
+		each = each->next;
+	pthread_mutex_unlock(&lock);
+	return each != NULL;
+}
+
 /* A graph's memory is freed by its captured work, which never runs. */
 static bool is_freed_here(const struct sim_mapping *mapping, CUstream stream)
 {
@@ -233,6 +277,11 @@ static CUresult free_on(CUdeviceptr address, CUstream stream)
 	if (!op)
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	op->mapping = mapping;
+	op->op.done = end_free;
+	if (!begin_free(op)) {
+		free(op);
+		return CUDA_ERROR_INVALID_VALUE;
+	}
 	return sim_submit(stream, &op->op);
 }
 

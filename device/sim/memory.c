@@ -110,7 +110,8 @@ CUresult cuMemFree_v2(CUdeviceptr address)
 	if (!sim_address_find(address, &mapping) ||
 	    mapping.address != address ||
 	    (mapping.kind != SIM_ALLOC && mapping.kind != SIM_ASYNC &&
-	     mapping.kind != SIM_MANAGED))
+	     mapping.kind != SIM_MANAGED) ||
+	    sim_is_being_freed(&mapping))
 		return CUDA_ERROR_INVALID_VALUE;
 	result = sim_capture_check();
 	if (result == CUDA_SUCCESS)

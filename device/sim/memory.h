@@ -21,6 +21,9 @@ static inline uint64_t sim_memory_rounded(uint64_t bytes)
 	       SIM_GRANULARITY;
 }
 
+/* Whether a stream has still to free it: it is not to be freed again. */
+bool sim_is_being_freed(const struct sim_mapping *mapping);
+
 /* Gives the bytes of a stream-ordered allocation back to its pool's counts. */
 void sim_pool_forget(const struct sim_mapping *mapping);
 

@@ -302,6 +302,26 @@ static void test_pool_memory_can_be_freed_plainly(void **state)
 	th_gpu_exit();
 }
 
+static void test_pool_memory_freed_twice_is_refused(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	CUdeviceptr address;
+	CUstream stream;
+
+	(void)state;
+	if (!gpu)
+		return;
+	stream = th_gpu_stream(gpu, CU_STREAM_NON_BLOCKING);
+	th_cu(gpu->driver->cuMemAllocAsync(&address, SEGMENT, stream));
+	th_gpu_block(gpu, stream);
+	th_cu(gpu->driver->cuMemFreeAsync(address, stream));
+	th_cu_is(gpu->driver->cuMemFreeAsync(address, stream),
+		 CUDA_ERROR_INVALID_VALUE);
+	th_gpu_unblock(gpu);
+	th_cu(gpu->driver->cuStreamSynchronize(stream));
+	th_gpu_exit();
+}
+
 static void test_pool_memory_is_not_for_legacy_ipc(void **state)
 {
 	const struct th_gpu *gpu = th_gpu_child();
@@ -555,6 +575,7 @@ static const struct th_test tests[] = {
 	TH_TEST(test_pool_of_a_place_is_that_of_the_device),
 	TH_TEST(test_pool_destroyed_keeps_what_is_allocated),
 	TH_TEST(test_pool_memory_can_be_freed_plainly),
+	TH_TEST(test_pool_memory_freed_twice_is_refused),
 	TH_TEST(test_pool_memory_is_not_for_legacy_ipc),
 	TH_TEST(test_per_thread_call_is_not_behind_the_legacy_stream),
 	TH_TEST(test_per_thread_capture_is_of_the_threads_stream),
