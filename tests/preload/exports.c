@@ -195,6 +195,37 @@ static void released_handle(void)
 	TH_CHECK(fd == -1);
 }
 
+/* ---- what tells buffers apart ---- */
+
+static unsigned long long buffer_id(CUdeviceptr address)
+{
+	unsigned long long id = 0;
+
+	TH_CU(th_cu.cuPointerGetAttribute(&id, CU_POINTER_ATTRIBUTE_BUFFER_ID,
+					  address));
+	TH_CHECK(id != 0);
+	return id;
+}
+
+/* They are the segments', as the ranges are. */
+static void buffer_ids(void)
+{
+	struct offer first, second;
+	CUdeviceptr large;
+
+	th_cuda_open();
+	TH_CU(th_cu.cuMemAlloc_v2(&first.block, BYTES));
+	TH_CU(th_cu.cuMemAlloc_v2(&second.block, BYTES));
+	TH_CU(th_cu.cuMemAlloc_v2(&large, (size_t)4 << 20));
+	ask_range(&first);
+	ask_range(&second);
+	TH_CHECK(first.base == second.base);
+	TH_CHECK(buffer_id(first.block) == buffer_id(second.block));
+	TH_CHECK(buffer_id(first.block) == buffer_id(first.base));
+	TH_CHECK(buffer_id(first.block) != buffer_id(large));
+	TH_CHECK(buffer_id(large) != buffer_id(large + ((size_t)2 << 20)));
+}
+
 /* ---- a program's own object ---- */
 
 static void give_object(int link)
@@ -239,5 +270,5 @@ static void shared_object(void)
 }
 
 TH_PROGRAM({ "one_story", one_story }, { "owner_dies", owner_dies },
-	   { "released_handle", released_handle },
+	   { "buffer_ids", buffer_ids }, { "released_handle", released_handle },
 	   { "shared_object", shared_object })

@@ -42,6 +42,8 @@ SHARING_TEST(test_share_own_object_stays_the_drivers, "exports",
 	     "shared_object")
 SHARING_TEST(test_share_ranges_handles_and_descriptors_agree, "exports",
 	     "one_story")
+SHARING_TEST(test_share_buffer_ids_are_those_of_the_ranges, "exports",
+	     "buffer_ids")
 SHARING_TEST(test_share_exported_segment_outlives_its_owner, "exports",
 	     "owner_dies")
 SHARING_TEST(test_share_handle_released_exports_nothing, "exports",
@@ -109,6 +111,7 @@ static const struct th_test tests[] = {
 	TH_DAEMON_TEST(test_share_of_freed_memory_is_refused),
 	TH_DAEMON_TEST(test_share_of_spilled_memory_is_the_drivers),
 	TH_DAEMON_TEST(test_share_ranges_handles_and_descriptors_agree),
+	TH_DAEMON_TEST(test_share_buffer_ids_are_those_of_the_ranges),
 	TH_DAEMON_TEST(test_share_exported_segment_outlives_its_owner),
 	TH_DAEMON_TEST(test_share_handle_released_exports_nothing),
 };
