@@ -4,7 +4,8 @@
 """Compares preload/driver_symbols.txt with NVIDIA's cuda.h.
 
 Every function of a toolkit's header has to be in the list, with a decision;
-those with "hook" are the ones in preload/hooks.def. The versions in the
+those with "hook" are the ones in preload/hooks.def, and docs/compatibility.md
+names those with "gap". The versions in the
 tables of cuGetProcAddress()'s names, ours and the simulated driver's, are
 those of cudaTypedefs.h.
 
@@ -46,6 +47,15 @@ def check_hooks(decisions, hooks):
     listed = {name for name, decision in decisions.items() if decision == "hook"}
     return [f"{name} is listed as a hook and is none" for name in listed - hooks] + [
         f"{name} is a hook and not listed as one" for name in hooks - listed
+    ]
+
+
+def check_gaps(decisions, text):
+    """A function's per-thread form needs no name of its own."""
+    return [
+        f"docs/compatibility.md does not name {name}, which is a gap"
+        for name, decision in decisions.items()
+        if decision == "gap" and f"`{name.removesuffix('_ptsz')}`" not in text
     ]
 
 
@@ -113,6 +123,7 @@ def check(compiler, root, places, folder):
     decisions, complaints = read_list((root / "preload/driver_symbols.txt").read_text())
     hooks = hooks_of(root)
     complaints += check_hooks(decisions, {name for name, _, _ in hooks})
+    complaints += check_gaps(decisions, (root / "docs/compatibility.md").read_text())
     everywhere = set(UNDECLARED)
     for place in places:
         declared = declared_in(compiler, place / "cuda.h")
