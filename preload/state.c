@@ -321,6 +321,21 @@ static bool wait_for_other_locked(void)
 	return !is_attaching;
 }
 
+/* What the program gets, which has asked for nothing wrong itself. */
+static CUresult refusal(enum ps_status status)
+{
+	switch (status) {
+	case PS_OUT_OF_MEMORY:
+	case PS_DEVICE_MEMORY:
+	case PS_HOST_MEMORY:
+	case PS_VERSION_MISMATCH:
+	case PS_DEVICE_LOST:
+		return pl_result(status);
+	default:
+		return CUDA_ERROR_SYSTEM_NOT_READY;
+	}
+}
+
 /* The calling thread alone attaches. */
 static void try_attach(CUdevice device)
 {
@@ -334,7 +349,7 @@ static void try_attach(CUdevice device)
 	is_inside = false;
 	if (status != PS_OK) {
 		say_failure(status);
-		result = pl_result(status);
+		result = refusal(status);
 	}
 	bs_lock_take(&lock);
 	if (status == PS_OK)

@@ -368,6 +368,49 @@ static void tries_again(void)
 	give(address);
 }
 
+/* The user wants more than the daemon can guarantee; the program is not to
+ * blame. */
+static void refused_user(void)
+{
+	CUdeviceptr address;
+
+	th_cuda_open();
+	TH_CU_IS(th_cu.cuMemAlloc_v2(&address, 512),
+		 CUDA_ERROR_SYSTEM_NOT_READY);
+}
+
+/* The daemon's agent is killed while this pauses. */
+static void goes_on(void)
+{
+	CUdeviceptr before, after;
+
+	th_cuda_open();
+	before = take(3 * MIB);
+	th_fill(before, 3 * MIB, 6);
+	th_program_pause();
+	after = take(16 * MIB);
+	th_check_filled(before, 3 * MIB, 6);
+	give(before);
+	give(after);
+	TH_CHECK(th_driver_calls("cuMemAlloc_v2") == 0);
+}
+
+/* All of it is killed. What is here stays, and there is no more. */
+static void left_alone(void)
+{
+	CUdeviceptr before, after;
+
+	th_cuda_open();
+	before = take(3 * MIB);
+	th_fill(before, 3 * MIB, 7);
+	th_program_pause();
+	for (int i = 0; i < 2; i++)
+		TH_CU_IS(th_cu.cuMemAlloc_v2(&after, 16 * MIB),
+			 CUDA_ERROR_SYSTEM_NOT_READY);
+	th_check_filled(before, 3 * MIB, 7);
+	give(before);
+}
+
 TH_PROGRAM({ "served", served }, { "holds", holds }, { "wrong", wrong },
 	   { "freed_wrongly", freed_wrongly }, { "small", small },
 	   { "pitched", pitched }, { "no_context", no_context },
@@ -377,4 +420,5 @@ TH_PROGRAM({ "served", served }, { "holds", holds }, { "wrong", wrong },
 	   { "keeps_errno", keeps_errno }, { "threads", threads },
 	   { "forks", forks }, { "refused", refused },
 	   { "refused_again", refused_again }, { "passed", passed },
-	   { "tries_again", tries_again })
+	   { "tries_again", tries_again }, { "refused_user", refused_user },
+	   { "goes_on", goes_on }, { "left_alone", left_alone })

@@ -149,6 +149,53 @@ static void test_policy_spilled_bytes_are_counted_and_said(void **state)
 	th_daemon_stop(&daemon);
 }
 
+static void test_policy_reservation_too_large_is_refused(void **state)
+{
+	static const char *const env[] = { "POOLSWITCH_RESERVATION=1G", NULL };
+	const struct th_preload_plan plan = { .env = env };
+	struct th_daemon daemon;
+
+	(void)state;
+	th_daemon_start(&daemon, NULL);
+	assert_one_line(th_preload_said("allocates", "refused_user", &plan, 0),
+			"1073741824");
+	th_daemon_stop(&daemon);
+}
+
+/* ---- one that ends ---- */
+
+static void test_policy_agent_killed_and_the_program_goes_on(void **state)
+{
+	struct th_daemon daemon;
+	struct th_preload run;
+
+	(void)state;
+	th_daemon_start(&daemon, NULL);
+	th_preload_start(&run, "allocates", "goes_on", NULL);
+	th_preload_await(&run);
+	th_daemon_kill_agent(&daemon);
+	th_preload_go(&run);
+	assert_int_equal(th_preload_wait(&run), 0);
+	assert_string_equal(th_preload_text(run.errors), "");
+	th_daemon_stop(&daemon);
+}
+
+static void test_policy_daemon_killed_is_said_once(void **state)
+{
+	struct th_daemon daemon;
+	struct th_preload run;
+
+	(void)state;
+	th_daemon_start(&daemon, NULL);
+	th_preload_start(&run, "allocates", "left_alone", NULL);
+	th_preload_await(&run);
+	th_daemon_kill(&daemon);
+	th_preload_go(&run);
+	if (th_preload_wait(&run) != 0)
+		fail_msg("%s", th_preload_text(run.errors));
+	assert_one_line(th_preload_text(run.errors), "no poolswitchd");
+}
+
 /* ---- what is no value ---- */
 
 static void check_wrong(const char *setting, const char *variable)
@@ -198,6 +245,9 @@ static const struct th_test tests[] = {
 	TH_DAEMON_TEST(test_policy_live_bytes_are_shown_by_name),
 	TH_DAEMON_TEST(test_policy_reservation_is_the_clients),
 	TH_DAEMON_TEST(test_policy_spilled_bytes_are_counted_and_said),
+	TH_DAEMON_TEST(test_policy_reservation_too_large_is_refused),
+	TH_DAEMON_TEST(test_policy_agent_killed_and_the_program_goes_on),
+	TH_DAEMON_TEST(test_policy_daemon_killed_is_said_once),
 	TH_DAEMON_TEST(test_policy_wrong_size_counts_as_unset),
 	TH_DAEMON_TEST(test_policy_wrong_choice_counts_as_unset),
 	TH_DAEMON_TEST(test_policy_wrong_name_counts_as_unset),
