@@ -245,7 +245,7 @@ static int run_with(const struct cl_options *options, const char *library)
 				    "space or a colon; install it elsewhere",
 				    library);
 	if (!passes_without_daemon(options)) {
-		code = cl_ask(options, PS_ASK_STATUS, &status);
+		code = cl_ask(options, PS_ASK_PRESENCE, &status);
 		if (code != EX_OK)
 			return code;
 		json_decref(status);

@@ -505,12 +505,15 @@ enum ps_question {
 	PS_ASK_DRAIN = 2,    /* take no new client; end when the last left */
 	PS_ASK_SHUTDOWN = 3, /* end now; clients keep what they have mapped */
 	PS_ASK_RELOAD = 4,   /* read the limits again */
+	PS_ASK_PRESENCE =
+		5, /* its state and GPU, at once: no client is asked */
 };
 
 /**
  * ps_daemon_ask() - ask poolswitchd something, without attaching
  * @socket: as for ps_attach_config_set_socket()
- * @question: which; all but PS_ASK_STATUS are for the daemon's user and root
+ * @question: which; all but PS_ASK_STATUS and PS_ASK_PRESENCE are for the
+ *            daemon's user and root
  * @timeout_ms: PS_TIMEOUT_DEFAULT
  * @json_out: receives a JSON object (docs/daemon.md has its fields); the
  *            caller frees it with free()

@@ -430,7 +430,9 @@ static enum ps_status check_ask(const struct ip_message *msg)
 	if (status == PS_OK)
 		status = ip_check_range(IP_ASK, "question",
 					msg->body.ask.question, 1,
-					bits(msg, IP_ASK_RELOAD));
+					bits(msg, msg->minor >= IP_MINOR_OUTSIDE
+							  ? IP_ASK_PRESENCE
+							  : IP_ASK_RELOAD));
 	return status;
 }
 

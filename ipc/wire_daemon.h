@@ -218,6 +218,7 @@ enum ip_question {
 	IP_ASK_DRAIN = 2,    /* the daemon's user or root, like the rest */
 	IP_ASK_SHUTDOWN = 3, /* now; clients keep what they have */
 	IP_ASK_RELOAD = 4,   /* the limits */
+	IP_ASK_PRESENCE = 5, /* anybody too; minor 3 */
 };
 
 struct ip_ask {

@@ -2,9 +2,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Questions. Anybody who may connect may ask for the status; it waits a moment
- * for the clients' own numbers, which are shown and never used. The other
- * questions are for the daemon's user and root.
+ * Questions. Anybody who may connect may ask whether it serves, and for the
+ * status; that waits a moment for the clients' own numbers, which are shown and
+ * never used. The other questions are for the daemon's user and root.
  */
 #include "poold/agent.h"
 
@@ -315,7 +315,9 @@ enum ps_status pd_ask(struct pd_visit *visit, const struct ip_ask *ask)
 	}
 	if (ask->question == IP_ASK_STATUS)
 		return ask_status(visit, ask->seq);
-	if (may_command(visit))
+	if (ask->question == IP_ASK_PRESENCE)
+		answer_command(visit, ask->seq);
+	else if (may_command(visit))
 		command(visit, ask);
 	else
 		pd_deny(visit, ask->seq, PS_PERMISSION,

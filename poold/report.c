@@ -239,8 +239,8 @@ char *pd_report_done(const struct pd_report *report)
 
 	pd_core_totals(report->core, &totals);
 	return dump(json_pack(
-		"{s:b, s:s, s:o, s:o}", "done", 1, "state", report->state,
-		"clients", number(totals.clients), "leased",
+		"{s:b, s:s, s:s, s:o, s:o}", "done", 1, "state", report->state,
+		"gpu", report->gpu, "clients", number(totals.clients), "leased",
 		number(totals.leased + totals.parked + totals.outside)));
 }
 

@@ -200,7 +200,7 @@ static enum ps_status check_gpu(CUdevice device)
 	status = dv_traits_get(number, &traits);
 	if (status != PS_OK)
 		return status;
-	status = ps_daemon_ask(pl_policy()->socket, PS_ASK_STATUS, ASK_MS,
+	status = ps_daemon_ask(pl_policy()->socket, PS_ASK_PRESENCE, ASK_MS,
 			       &status_text);
 	if (status != PS_OK)
 		return status;

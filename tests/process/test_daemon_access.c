@@ -235,6 +235,30 @@ static void test_access_of_another_user_ends_no_daemon(void **state)
 	th_daemon_stop(&daemon);
 }
 
+static void see_presence_as_alice(int link)
+{
+	enum ps_status status;
+	char *text = NULL;
+
+	th_become(ALICE);
+	status = ps_daemon_ask(NULL, PS_ASK_PRESENCE, TH_DAEMON_MS, &text);
+	if (status == PS_OK && strstr(text, "\"gpu\"") == NULL)
+		status = PS_PROTOCOL;
+	free(text);
+	tell_status(link, status);
+}
+
+static void test_access_of_another_user_sees_the_presence(void **state)
+{
+	struct th_daemon daemon;
+
+	(void)state;
+	need_root();
+	start_limited(&daemon, "{}");
+	assert_int_equal(ask_child(see_presence_as_alice), PS_OK);
+	th_daemon_stop(&daemon);
+}
+
 /* One is attached as root; how the second fares tells the child's status. */
 static void attach_second(int link)
 {
@@ -417,6 +441,7 @@ static const struct th_test tests[] = {
 	TH_DAEMON_TEST(test_access_limits_are_read_again_on_hup),
 	TH_DAEMON_TEST(test_access_limits_with_a_mistake_change_nothing),
 	TH_DAEMON_TEST(test_access_of_another_user_ends_no_daemon),
+	TH_DAEMON_TEST(test_access_of_another_user_sees_the_presence),
 	TH_DAEMON_TEST(test_access_of_one_client_too_many_is_refused),
 	TH_DAEMON_TEST(test_access_of_one_client_too_many_of_a_user_is_refused),
 	TH_DAEMON_TEST(test_access_beyond_the_clients_limit_is_denied),

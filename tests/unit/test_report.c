@@ -419,6 +419,7 @@ static void test_report_done_says_what_is_left(void **state)
 	json = load(pd_report_done(&report));
 	assert_true(json_is_true(at(json, "done")));
 	assert_text(json, "state", "draining");
+	assert_text(json, "gpu", report.gpu);
 	assert_number(json, "clients", 1);
 	assert_number(json, "leased", 2 * SEGMENT);
 	json_decref(json);

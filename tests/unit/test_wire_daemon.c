@@ -52,8 +52,8 @@ static const struct th_bad_field client_fields[] = {
 	{ IP_CLOSE, AT_BODY + 4, 4, 1, "flags are 0x1, may be 0x0" },
 	{ IP_LEAVE, AT_BODY, 4, 0, "LEAVE: seq is 0" },
 	{ IP_ASK, AT_BODY, 4, 0, "ASK: seq is 0" },
-	{ IP_ASK, AT_BODY + 4, 4, 0, "question is 0, must be 1 to 4" },
-	{ IP_ASK, AT_BODY + 4, 4, 5, "question is 5, must be 1 to 4" },
+	{ IP_ASK, AT_BODY + 4, 4, 0, "question is 0, must be 1 to 5" },
+	{ IP_ASK, AT_BODY + 4, 4, 6, "question is 6, must be 1 to 5" },
 	{ IP_RECALLED, AT_BODY + 4, 4, 2, "flags are 0x2, may be 0x1" },
 };
 
