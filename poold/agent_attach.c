@@ -108,6 +108,35 @@ static void describe(const struct pd_peer *peer, const struct ip_attach *attach,
 	record->marks = peer->marks;
 }
 
+static bool has_nothing(const struct pd_agent *agent, uint32_t slot)
+{
+	struct pd_client_view view;
+
+	return pd_core_client(agent->core, slot, &view) &&
+	       view.presence == PD_AWAY &&
+	       view.leased + view.parked + view.outside + view.opened == 0;
+}
+
+/*
+ * What an agent that died before it said WELCOME wrote down of this process:
+ * who knew of it would resume it. Its reservation would stay until the
+ * process ends.
+ */
+static void drop_unwelcomed(struct pd_agent *agent, const struct pd_peer *peer)
+{
+	struct pd_seat *seat;
+
+	for (uint32_t i = 0; i < agent->seat_count; i++) {
+		seat = &agent->seats[i];
+		if (!seat->is_used || seat->is_dead || seat->visit ||
+		    !has_nothing(agent, i) ||
+		    !pd_pidfd_is_same(agent->holdings.pidfd[i], peer->pidfd))
+			continue;
+		pd_core_reclaim(agent->core, i, true, agent->now_ms);
+		pd_seat_leave(seat);
+	}
+}
+
 static enum ps_status admit(struct pd_agent *agent,
 			    const struct ip_attach *attach,
 			    struct arrival *arrival)
@@ -117,6 +146,7 @@ static enum ps_status admit(struct pd_agent *agent,
 
 	if (status != PS_OK)
 		return status;
+	drop_unwelcomed(agent, &arrival->peer);
 	describe(&arrival->peer, attach, &record);
 	status = pd_core_admit(agent->core, &record, agent->now_ms,
 			       &arrival->slot, &arrival->granted);

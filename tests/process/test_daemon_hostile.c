@@ -319,6 +319,72 @@ static void test_heir_that_attaches_is_not_waited_for(void **state)
 	th_daemon_stop(&daemon);
 }
 
+/* ---- attached twice ---- */
+
+static void attach_and_forget(struct th_wire *wire, uint64_t reservation)
+{
+	const struct ip_attach attach = { .reservation = reservation };
+
+	th_wire_connect(wire);
+	th_assert_ok(th_wire_try_attach(wire, &attach));
+}
+
+/* The second time all is reserved, which is more than the first leaves. */
+static void attach_again(int link)
+{
+	struct th_wire first, second;
+
+	attach_and_forget(&first, TH_DAEMON_SEGMENT);
+	th_wire_close(&first);
+	th_daemon_wait_presence(getpid(), "away");
+	attach_and_forget(&second, TH_DAEMON_LEASES * TH_DAEMON_SEGMENT);
+	th_daemon_wait_clients(1);
+	th_tell(link);
+	th_await(link);
+}
+
+static void
+test_attachment_that_was_forgotten_frees_its_reservation(void **state)
+{
+	struct th_daemon daemon;
+	struct th_client client;
+
+	(void)state;
+	th_daemon_start(&daemon, NULL);
+	th_client_start(&client, attach_again);
+	th_await(client.link);
+	th_client_finish(&client);
+	th_daemon_stop(&daemon);
+}
+
+/* What it holds is its own for as long as it lives. */
+static void lease_and_attach_again(int link)
+{
+	struct th_wire first, second;
+
+	th_wire_open(&first, "first");
+	th_wire_take(&first, 1);
+	th_wire_close(&first);
+	th_daemon_wait_presence(getpid(), "away");
+	th_wire_open(&second, "second");
+	th_daemon_wait_clients(2);
+	th_tell(link);
+	th_await(link);
+}
+
+static void test_attachment_that_was_forgotten_keeps_its_lease(void **state)
+{
+	struct th_daemon daemon;
+	struct th_client client;
+
+	(void)state;
+	th_daemon_start(&daemon, NULL);
+	th_client_start(&client, lease_and_attach_again);
+	th_await(client.link);
+	th_client_finish(&client);
+	th_daemon_stop(&daemon);
+}
+
 /* ---- many ask at once ---- */
 
 #define ASK_TRIES 50u
@@ -404,6 +470,9 @@ static const struct th_test tests[] = {
 	TH_DAEMON_TEST(test_death_of_a_large_client_waits_for_no_keeper),
 	TH_DAEMON_TEST(test_descriptors_left_unread_cost_no_keeper),
 	TH_DAEMON_TEST(test_heir_that_attaches_is_not_waited_for),
+	TH_DAEMON_TEST(
+		test_attachment_that_was_forgotten_frees_its_reservation),
+	TH_DAEMON_TEST(test_attachment_that_was_forgotten_keeps_its_lease),
 	TH_DAEMON_TEST(test_status_asked_by_many_is_made_once),
 };
 
