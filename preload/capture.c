@@ -200,6 +200,30 @@ void pl_captures_left(void)
 
 /* ---- hooks ---- */
 
+/* As CUDA 10.0 had it; the runtime library looks it up still. */
+CUresult cuStreamBeginCapture(CUstream stream)
+{
+	PL_GUARD();
+
+	if (!pl_is_alive())
+		return pl_driver()->cuStreamBeginCapture(stream);
+	if (begin(stream) == NULL)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	return begun(stream, pl_driver()->cuStreamBeginCapture(stream));
+}
+
+CUresult cuStreamBeginCapture_ptsz(CUstream stream)
+{
+	PL_GUARD();
+
+	if (!pl_is_alive())
+		return pl_driver()->cuStreamBeginCapture_ptsz(stream);
+	if (begin(own_stream(stream)) == NULL)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	return begun(own_stream(stream),
+		     pl_driver()->cuStreamBeginCapture_ptsz(stream));
+}
+
 CUresult cuStreamBeginCapture_v2(CUstream stream, CUstreamCaptureMode mode)
 {
 	PL_GUARD();

@@ -216,6 +216,9 @@ CUresult cuCtxCreate_v4(CUcontext *context, CUctxCreateParams *params,
 
 /* ---- the primary one ---- */
 
+/* The runtime library asks for these two as CUDA 7 had them. */
+typedef CUresult by_device(CUdevice device);
+
 static bool is_counted(CUdevice device)
 {
 	return device >= 0 && device < DEVICES && pl_is_alive();
@@ -235,40 +238,66 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
 
 /* The pool's own reference would keep it alive when the program's last has
  * gone, with all that the program expects to be gone. */
-CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device)
+static CUresult release(CUdevice device, by_device *real)
 {
 	uint64_t bytes;
 	CUresult result;
-	PL_GUARD();
 
 	if (!is_counted(device))
-		return pl_driver()->cuDevicePrimaryCtxRelease_v2(device);
+		return real(device);
 	if (pl_is_pool_device(device) && atomic_load(&retained[device]) == 1 &&
 	    pl_ledger_sum(PL_KIND_FOREIGN, &bytes) == 0) {
 		pl_outside_drop(pl_pool_context());
 		pl_leave_pool();
 	}
-	result = pl_driver()->cuDevicePrimaryCtxRelease_v2(device);
+	result = real(device);
 	/* What was retained past us is released past us, too. */
 	if (result == CUDA_SUCCESS && atomic_load(&retained[device]) > 0)
 		atomic_fetch_sub(&retained[device], 1);
 	return result;
 }
 
-CUresult cuDevicePrimaryCtxReset_v2(CUdevice device)
+CUresult cuDevicePrimaryCtxRelease(CUdevice device)
 {
-	uint64_t bytes;
 	PL_GUARD();
 
+	return release(device, pl_driver()->cuDevicePrimaryCtxRelease);
+}
+
+CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device)
+{
+	PL_GUARD();
+
+	return release(device, pl_driver()->cuDevicePrimaryCtxRelease_v2);
+}
+
+static CUresult reset(CUdevice device, by_device *real)
+{
+	uint64_t bytes;
+
 	if (!pl_is_alive() || !pl_is_pool_device(device))
-		return pl_driver()->cuDevicePrimaryCtxReset_v2(device);
+		return real(device);
 	if (pl_ledger_sum(PL_KIND_FOREIGN, &bytes) > 0)
 		pl_warn(PL_CAUSE_CONTEXTS,
 			"the primary context is reset: what other contexts "
 			"have of the pool goes with it");
 	pl_outside_drop(pl_pool_context());
 	pl_leave_pool();
-	return pl_driver()->cuDevicePrimaryCtxReset_v2(device);
+	return real(device);
+}
+
+CUresult cuDevicePrimaryCtxReset(CUdevice device)
+{
+	PL_GUARD();
+
+	return reset(device, pl_driver()->cuDevicePrimaryCtxReset);
+}
+
+CUresult cuDevicePrimaryCtxReset_v2(CUdevice device)
+{
+	PL_GUARD();
+
+	return reset(device, pl_driver()->cuDevicePrimaryCtxReset_v2);
 }
 
 void pl_contexts_left(void)

@@ -164,6 +164,20 @@ CUresult cuStreamBeginCapture_v2_ptsz(CUstream stream, CUstreamCaptureMode mode)
 	return begin_capture(sim_own_stream(stream), mode, NULL);
 }
 
+/* Of CUDA 10.0, which had no other mode. */
+CUresult cuStreamBeginCapture(CUstream stream)
+{
+	ENTER_CONTEXT(cuStreamBeginCapture);
+	return begin_capture(stream, CU_STREAM_CAPTURE_MODE_GLOBAL, NULL);
+}
+
+CUresult cuStreamBeginCapture_ptsz(CUstream stream)
+{
+	ENTER_CONTEXT(cuStreamBeginCapture_ptsz);
+	return begin_capture(sim_own_stream(stream),
+			     CU_STREAM_CAPTURE_MODE_GLOBAL, NULL);
+}
+
 /* On what the captured work depends is nothing to us. */
 CUresult cuStreamBeginCaptureToGraph(CUstream stream, CUgraph graph,
 				     const CUgraphNode *dependencies,

@@ -146,12 +146,11 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device)
 	return result;
 }
 
-CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device)
+static CUresult release(CUdevice device)
 {
 	CUresult result = CUDA_SUCCESS;
 	CUcontext context;
 
-	ENTER(cuDevicePrimaryCtxRelease_v2);
 	if (!sim_is_device(device))
 		return CUDA_ERROR_INVALID_DEVICE;
 	pthread_mutex_lock(&lock);
@@ -164,10 +163,22 @@ CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device)
 	return result;
 }
 
-/* It stays retained, but has ended until it is retained once more. */
-CUresult cuDevicePrimaryCtxReset_v2(CUdevice device)
+CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device)
 {
-	ENTER(cuDevicePrimaryCtxReset_v2);
+	ENTER(cuDevicePrimaryCtxRelease_v2);
+	return release(device);
+}
+
+/* What the runtime library asks for, still. */
+CUresult cuDevicePrimaryCtxRelease(CUdevice device)
+{
+	ENTER(cuDevicePrimaryCtxRelease);
+	return release(device);
+}
+
+/* It stays retained, but has ended until it is retained once more. */
+static CUresult reset(CUdevice device)
+{
 	if (!sim_is_device(device))
 		return CUDA_ERROR_INVALID_DEVICE;
 	pthread_mutex_lock(&lock);
@@ -175,6 +186,18 @@ CUresult cuDevicePrimaryCtxReset_v2(CUdevice device)
 		end(primaries[device]);
 	pthread_mutex_unlock(&lock);
 	return CUDA_SUCCESS;
+}
+
+CUresult cuDevicePrimaryCtxReset_v2(CUdevice device)
+{
+	ENTER(cuDevicePrimaryCtxReset_v2);
+	return reset(device);
+}
+
+CUresult cuDevicePrimaryCtxReset(CUdevice device)
+{
+	ENTER(cuDevicePrimaryCtxReset);
+	return reset(device);
 }
 
 CUresult cuDevicePrimaryCtxGetState(CUdevice device, unsigned int *flags,

@@ -279,6 +279,23 @@ static void two_at_once(void)
 	TH_CHECK(is_free());
 }
 
+/* Begun as CUDA 10.0 had it, which the runtime library looks up still. */
+static void begun_as_of_old(void)
+{
+	CUdeviceptr address;
+	CUgraph graph;
+
+	th_cuda_open();
+	stream = th_stream();
+	address = take();
+	TH_CU(th_cu.cuStreamBeginCapture(stream));
+	TH_CU(th_cu.cuMemFree_v2(address));
+	graph = end();
+	TH_CHECK(!is_free());
+	TH_CU(th_cu.cuGraphDestroy(graph));
+	TH_CHECK(is_free());
+}
+
 /* ---- captures that come to nothing ---- */
 
 static void refused(void)
@@ -348,7 +365,7 @@ TH_PROGRAM({ "allocates", allocates }, { "is_kept", is_kept },
 	   { "attaches_meanwhile", attaches_meanwhile }, { "graph", graph },
 	   { "executable", executable }, { "clone", clone }, { "child", child },
 	   { "updated", updated }, { "made_as_of_old", made_as_of_old },
-	   { "into_graph", into_graph }, { "two_at_once", two_at_once },
-	   { "refused", refused }, { "invalidated", invalidated },
-	   { "ended_wrongly", ended_wrongly },
+	   { "begun_as_of_old", begun_as_of_old }, { "into_graph", into_graph },
+	   { "two_at_once", two_at_once }, { "refused", refused },
+	   { "invalidated", invalidated }, { "ended_wrongly", ended_wrongly },
 	   { "stream_destroyed", stream_destroyed })

@@ -6,6 +6,8 @@
 #include "tests/preload/gate.h"
 #include "tests/preload/memory.h"
 
+#include <string.h>
+
 #define MIB ((size_t)1 << 20)
 #define MOST (12 * MIB)
 
@@ -123,6 +125,33 @@ static void resets(void)
 	TH_CHECK(th_driver_calls("cuMemAlloc_v2") == 0);
 }
 
+/* As the runtime library asks for it. */
+static CUresult (*find(const char *name))(CUdevice)
+{
+	CUresult (*found)(CUdevice) = NULL;
+	void *address = NULL;
+
+	TH_CU(th_cu.cuGetProcAddress_v2(name, &address, 7000, 0, NULL));
+	memcpy(&found, &address, sizeof(found));
+	return found;
+}
+
+static void resets_as_runtime(void)
+{
+	th_cuda_open();
+	take();
+	TH_CU(find("cuDevicePrimaryCtxReset")(0));
+	th_program_pause();
+}
+
+static void releases_as_runtime(void)
+{
+	th_cuda_open();
+	take();
+	TH_CU(find("cuDevicePrimaryCtxRelease")(0));
+	th_program_pause();
+}
+
 static void releases(void)
 {
 	CUcontext primary;
@@ -154,4 +183,6 @@ static void releases_one(void)
 TH_PROGRAM({ "alone", alone }, { "takes_its_blocks", takes_its_blocks },
 	   { "leaves_others", leaves_others }, { "waits", waits },
 	   { "waits_async", waits_async }, { "resets", resets },
+	   { "resets_as_runtime", resets_as_runtime },
+	   { "releases_as_runtime", releases_as_runtime },
 	   { "releases", releases }, { "releases_one", releases_one })

@@ -33,6 +33,8 @@ CAPTURE_TEST(test_capture_clone_keeps_a_freed_block, "clone")
 CAPTURE_TEST(test_capture_parent_keeps_a_freed_block, "child")
 CAPTURE_TEST(test_capture_updated_one_keeps_a_freed_block, "updated")
 CAPTURE_TEST(test_capture_old_way_keeps_a_freed_block, "made_as_of_old")
+CAPTURE_TEST(test_capture_begun_the_old_way_keeps_a_freed_block,
+	     "begun_as_of_old")
 CAPTURE_TEST(test_capture_into_a_graph_keeps_a_freed_block, "into_graph")
 CAPTURE_TEST(test_capture_all_graphs_keep_a_freed_block, "two_at_once")
 CAPTURE_TEST(test_capture_refused_holds_nothing, "refused")
@@ -52,6 +54,7 @@ static const struct th_test tests[] = {
 	TH_DAEMON_TEST(test_capture_parent_keeps_a_freed_block),
 	TH_DAEMON_TEST(test_capture_updated_one_keeps_a_freed_block),
 	TH_DAEMON_TEST(test_capture_old_way_keeps_a_freed_block),
+	TH_DAEMON_TEST(test_capture_begun_the_old_way_keeps_a_freed_block),
 	TH_DAEMON_TEST(test_capture_into_a_graph_keeps_a_freed_block),
 	TH_DAEMON_TEST(test_capture_all_graphs_keep_a_freed_block),
 	TH_DAEMON_TEST(test_capture_refused_holds_nothing),

@@ -54,6 +54,18 @@ static void test_context_released_leaves_the_pool(void **state)
 	check_gone("releases");
 }
 
+static void test_context_reset_by_a_runtime_leaves_the_pool(void **state)
+{
+	(void)state;
+	check_gone("resets_as_runtime");
+}
+
+static void test_context_released_by_a_runtime_leaves_the_pool(void **state)
+{
+	(void)state;
+	check_gone("releases_as_runtime");
+}
+
 static const struct th_test tests[] = {
 	TH_DAEMON_TEST(test_context_alone_has_the_pool),
 	TH_DAEMON_TEST(test_context_destroyed_takes_its_blocks),
@@ -63,6 +75,8 @@ static const struct th_test tests[] = {
 	TH_DAEMON_TEST(test_context_released_once_of_two_changes_nothing),
 	TH_DAEMON_TEST(test_context_reset_leaves_the_pool),
 	TH_DAEMON_TEST(test_context_released_leaves_the_pool),
+	TH_DAEMON_TEST(test_context_reset_by_a_runtime_leaves_the_pool),
+	TH_DAEMON_TEST(test_context_released_by_a_runtime_leaves_the_pool),
 };
 
 TH_MAIN("preload_context", tests)
