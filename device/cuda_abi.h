@@ -242,6 +242,7 @@ typedef struct CUDA_MEM_ALLOC_NODE_PARAMS_v1_st {
 typedef CUDA_MEM_ALLOC_NODE_PARAMS_v1 CUDA_MEM_ALLOC_NODE_PARAMS;
 
 typedef enum CUgraphNodeType_enum {
+	CU_GRAPH_NODE_TYPE_GRAPH = 4,
 	CU_GRAPH_NODE_TYPE_MEM_ALLOC = 10,
 } CUgraphNodeType;
 
@@ -251,6 +252,7 @@ typedef struct CUgraphNodeParams_st {
 	union {
 		long long reserved1[29];
 		CUDA_MEM_ALLOC_NODE_PARAMS alloc; /* with that type */
+		CUgraph child;                    /* the same */
 	};
 	long long reserved2;
 } CUgraphNodeParams;

@@ -8,6 +8,7 @@
  * In the ledger each has one entry for what room was made for and one for what
  * was only counted: the key is the handle, which is even, plus the toll.
  */
+#include "preload/held.h"
 #include "preload/hooks.h"
 #include "preload/outside.h"
 #include "preload/state.h"
@@ -148,6 +149,16 @@ static CUresult take_for_node(CUgraph graph, const CUgraphNodeParams *params)
 			     params->alloc.bytesize);
 }
 
+/* A graph inside of another has what it names, and the other has it then. */
+static CUresult added(CUresult result, CUgraph graph,
+		      const CUgraphNodeParams *params)
+{
+	if (result == CUDA_SUCCESS && pl_is_alive() &&
+	    params->type == CU_GRAPH_NODE_TYPE_GRAPH)
+		pl_family_grow(params->child, graph);
+	return result;
+}
+
 CUresult cuGraphAddNode(CUgraphNode *node, CUgraph graph,
 			const CUgraphNode *dependencies, size_t count,
 			CUgraphNodeParams *params)
@@ -158,8 +169,9 @@ CUresult cuGraphAddNode(CUgraphNode *node, CUgraph graph,
 	result = take_for_node(graph, params);
 	if (result != CUDA_SUCCESS)
 		return result;
-	return pl_driver()->cuGraphAddNode(node, graph, dependencies, count,
-					   params);
+	return added(pl_driver()->cuGraphAddNode(node, graph, dependencies,
+						 count, params),
+		     graph, params);
 }
 
 CUresult cuGraphAddNode_v2(CUgraphNode *node, CUgraph graph,
@@ -173,8 +185,9 @@ CUresult cuGraphAddNode_v2(CUgraphNode *node, CUgraph graph,
 	result = take_for_node(graph, params);
 	if (result != CUDA_SUCCESS)
 		return result;
-	return pl_driver()->cuGraphAddNode_v2(node, graph, dependencies, data,
-					      count, params);
+	return added(pl_driver()->cuGraphAddNode_v2(node, graph, dependencies,
+						    data, count, params),
+		     graph, params);
 }
 
 /* The driver has back what nobody has. */

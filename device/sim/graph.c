@@ -287,12 +287,28 @@ CUresult cuGraphAddMemAllocNode(CUgraphNode *node, CUgraph graph,
 	return add_node(node, graph, dependencies, count, params);
 }
 
+/* The child is copied, which one with memory of its own cannot be. */
+static CUresult add_child(CUgraphNode *node_out, CUgraph graph,
+			  const CUgraphNode *dependencies, size_t count,
+			  CUgraph child)
+{
+	if (!node_out || !graph || !child || (count && !dependencies))
+		return CUDA_ERROR_INVALID_VALUE;
+	if (has_memory(child))
+		return CUDA_ERROR_NOT_SUPPORTED;
+	*node_out = link_node(graph);
+	return *node_out ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+}
+
 static CUresult add_any(CUgraphNode *node, CUgraph graph,
 			const CUgraphNode *dependencies, size_t count,
 			CUgraphNodeParams *params)
 {
 	if (!params)
 		return CUDA_ERROR_INVALID_VALUE;
+	if (params->type == CU_GRAPH_NODE_TYPE_GRAPH)
+		return add_child(node, graph, dependencies, count,
+				 params->child);
 	if (params->type != CU_GRAPH_NODE_TYPE_MEM_ALLOC)
 		return CUDA_ERROR_NOT_SUPPORTED;
 	return add_node(node, graph, dependencies, count, &params->alloc);
@@ -316,18 +332,12 @@ CUresult cuGraphAddNode_v2(CUgraphNode *node, CUgraph graph,
 	return add_any(node, graph, dependencies, count, params);
 }
 
-/* The child is copied, which one with memory of its own cannot be. */
-CUresult cuGraphAddChildGraphNode(CUgraphNode *node_out, CUgraph graph,
+CUresult cuGraphAddChildGraphNode(CUgraphNode *node, CUgraph graph,
 				  const CUgraphNode *dependencies, size_t count,
 				  CUgraph child)
 {
 	ENTER_CONTEXT(cuGraphAddChildGraphNode);
-	if (!node_out || !graph || !child || (count && !dependencies))
-		return CUDA_ERROR_INVALID_VALUE;
-	if (has_memory(child))
-		return CUDA_ERROR_NOT_SUPPORTED;
-	*node_out = link_node(graph);
-	return *node_out ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+	return add_child(node, graph, dependencies, count, child);
 }
 
 CUresult cuGraphExecChildGraphNodeSetParams(CUgraphExec exec, CUgraphNode node,

@@ -214,6 +214,21 @@ static void child(void)
 	TH_CHECK(is_free());
 }
 
+/* By the call that adds nodes of any type. */
+static void child_node(void)
+{
+	CUgraph captured = capture_free(), parent = capture_nothing();
+	CUgraphNodeParams params = { .type = CU_GRAPH_NODE_TYPE_GRAPH,
+				     .child = captured };
+	CUgraphNode node;
+
+	TH_CU(th_cu.cuGraphAddNode(&node, parent, NULL, 0, &params));
+	TH_CU(th_cu.cuGraphDestroy(captured));
+	TH_CHECK(!is_free());
+	TH_CU(th_cu.cuGraphDestroy(parent));
+	TH_CHECK(is_free());
+}
+
 static void updated(void)
 {
 	CUgraph captured = capture_free(), other = capture_nothing();
@@ -364,7 +379,8 @@ TH_PROGRAM({ "allocates", allocates }, { "is_kept", is_kept },
 	   { "allocates_for_graph", allocates_for_graph },
 	   { "attaches_meanwhile", attaches_meanwhile }, { "graph", graph },
 	   { "executable", executable }, { "clone", clone }, { "child", child },
-	   { "updated", updated }, { "made_as_of_old", made_as_of_old },
+	   { "child_node", child_node }, { "updated", updated },
+	   { "made_as_of_old", made_as_of_old },
 	   { "begun_as_of_old", begun_as_of_old }, { "into_graph", into_graph },
 	   { "two_at_once", two_at_once }, { "refused", refused },
 	   { "invalidated", invalidated }, { "ended_wrongly", ended_wrongly },
