@@ -90,13 +90,28 @@ static CUresult uses(CUresult result, const void *user, CUgraph graph)
 	return result;
 }
 
+/* It names nothing any more but what @graph does, or it would hold whatever it
+ * ever named: launches that are under way are waited for by the frees. */
+static CUresult updated(CUresult result, CUgraphExec exec, CUgraph graph)
+{
+	struct pl_member *before;
+
+	if (result != CUDA_SUCCESS || !pl_is_alive())
+		return result;
+	before = pl_family_detach(exec);
+	pl_family_grow(graph, exec);
+	pl_family_settle(before, true);
+	return result;
+}
+
 CUresult cuGraphExecUpdate(CUgraphExec exec, CUgraph graph, CUgraphNode *node,
 			   CUgraphExecUpdateResult *outcome)
 {
 	PL_GUARD();
 
-	return uses(pl_driver()->cuGraphExecUpdate(exec, graph, node, outcome),
-		    exec, graph);
+	return updated(
+		pl_driver()->cuGraphExecUpdate(exec, graph, node, outcome),
+		exec, graph);
 }
 
 CUresult cuGraphExecUpdate_v2(CUgraphExec exec, CUgraph graph,
@@ -104,8 +119,8 @@ CUresult cuGraphExecUpdate_v2(CUgraphExec exec, CUgraph graph,
 {
 	PL_GUARD();
 
-	return uses(pl_driver()->cuGraphExecUpdate_v2(exec, graph, outcome),
-		    exec, graph);
+	return updated(pl_driver()->cuGraphExecUpdate_v2(exec, graph, outcome),
+		       exec, graph);
 }
 
 CUresult cuGraphAddChildGraphNode(CUgraphNode *node, CUgraph graph,

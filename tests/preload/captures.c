@@ -243,6 +243,21 @@ static void updated(void)
 	TH_CU(th_cu.cuGraphDestroy(other));
 }
 
+/* An executable that is updated again and again holds what it names now. */
+static void updated_away(void)
+{
+	CUgraph captured = capture_free(), other = capture_nothing();
+	CUgraphExec exec = make(captured);
+	CUgraphExecUpdateResultInfo info;
+
+	TH_CU(th_cu.cuGraphDestroy(captured));
+	TH_CHECK(!is_free());
+	TH_CU(th_cu.cuGraphExecUpdate_v2(exec, other, &info));
+	TH_CHECK(is_free());
+	TH_CU(th_cu.cuGraphExecDestroy(exec));
+	TH_CU(th_cu.cuGraphDestroy(other));
+}
+
 static void made_as_of_old(void)
 {
 	CUgraph captured = capture_free();
@@ -380,6 +395,7 @@ TH_PROGRAM({ "allocates", allocates }, { "is_kept", is_kept },
 	   { "attaches_meanwhile", attaches_meanwhile }, { "graph", graph },
 	   { "executable", executable }, { "clone", clone }, { "child", child },
 	   { "child_node", child_node }, { "updated", updated },
+	   { "updated_away", updated_away },
 	   { "made_as_of_old", made_as_of_old },
 	   { "begun_as_of_old", begun_as_of_old }, { "into_graph", into_graph },
 	   { "two_at_once", two_at_once }, { "refused", refused },

@@ -33,6 +33,7 @@ CAPTURE_TEST(test_capture_clone_keeps_a_freed_block, "clone")
 CAPTURE_TEST(test_capture_parent_keeps_a_freed_block, "child")
 CAPTURE_TEST(test_capture_parent_by_a_node_keeps_a_freed_block, "child_node")
 CAPTURE_TEST(test_capture_updated_one_keeps_a_freed_block, "updated")
+CAPTURE_TEST(test_capture_updated_one_lets_go_of_what_it_named, "updated_away")
 CAPTURE_TEST(test_capture_old_way_keeps_a_freed_block, "made_as_of_old")
 CAPTURE_TEST(test_capture_begun_the_old_way_keeps_a_freed_block,
 	     "begun_as_of_old")
@@ -55,6 +56,7 @@ static const struct th_test tests[] = {
 	TH_DAEMON_TEST(test_capture_parent_keeps_a_freed_block),
 	TH_DAEMON_TEST(test_capture_parent_by_a_node_keeps_a_freed_block),
 	TH_DAEMON_TEST(test_capture_updated_one_keeps_a_freed_block),
+	TH_DAEMON_TEST(test_capture_updated_one_lets_go_of_what_it_named),
 	TH_DAEMON_TEST(test_capture_old_way_keeps_a_freed_block),
 	TH_DAEMON_TEST(test_capture_begun_the_old_way_keeps_a_freed_block),
 	TH_DAEMON_TEST(test_capture_into_a_graph_keeps_a_freed_block),
