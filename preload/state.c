@@ -265,9 +265,12 @@ static enum ps_status get_pool(CUdevice device, struct ps_pool **pool_out)
 static void note_failure_locked(CUdevice device, enum ps_status status,
 				CUresult result)
 {
-	if (status == PS_WRONG_GPU && device < DEVICES)
+	if (status == PS_WRONG_GPU && device < DEVICES) {
+		/* Says nothing of the pool's own. */
 		is_elsewhere[device] = true;
-	else if (status == PS_NO_DAEMON && pl_policy()->passes)
+		return;
+	}
+	if (status == PS_NO_DAEMON && pl_policy()->passes)
 		passes_all = true;
 	last_failure = result;
 	retry_ms = now_ms() + RETRY_MS;
@@ -363,30 +366,38 @@ static void try_attach(CUdevice device)
 		pl_captures_attached(pool);
 }
 
-/* Returns when there is a pool or it is decided otherwise. */
+/* false: the calling thread is to attach. */
+static bool is_settled_locked(CUdevice device, enum pl_course *course_out,
+			      CUresult *result_out)
+{
+	if (is_attaching && !wait_for_other_locked()) {
+		*course_out = PL_FAIL;
+		*result_out = CUDA_ERROR_SYSTEM_NOT_READY;
+		return true;
+	}
+	if (atomic_load(&the_pool) == NULL)
+		return is_decided_locked(device, course_out, result_out);
+	*course_out = device == pl_pool_device() ? PL_SERVE : PL_PASS;
+	return true;
+}
+
+/* Returns when there is a pool or it is decided otherwise. What another thread
+ * found out may be about another GPU only. */
 static enum pl_course attach_course(CUdevice device, CUresult *result_out)
 {
 	enum pl_course course = PL_FAIL;
-	bool is_mine = false;
+	bool is_settled;
 
-	bs_lock_take(&lock);
-	if (!is_attaching && atomic_load(&the_pool) == NULL &&
-	    !is_decided_locked(device, &course, result_out)) {
-		is_attaching = true;
-		is_mine = true;
-	}
-	bs_lock_drop(&lock);
-	if (is_mine)
+	for (;;) {
+		bs_lock_take(&lock);
+		is_settled = is_settled_locked(device, &course, result_out);
+		if (!is_settled)
+			is_attaching = true;
+		bs_lock_drop(&lock);
+		if (is_settled)
+			return course;
 		try_attach(device);
-	bs_lock_take(&lock);
-	if (is_attaching && !wait_for_other_locked())
-		*result_out = CUDA_ERROR_SYSTEM_NOT_READY;
-	else if (atomic_load(&the_pool) != NULL)
-		course = device == pl_pool_device() ? PL_SERVE : PL_PASS;
-	else if (!is_decided_locked(device, &course, result_out))
-		*result_out = last_failure;
-	bs_lock_drop(&lock);
-	return course;
+	}
 }
 
 /* ---- what becomes of a request ---- */

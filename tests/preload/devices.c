@@ -2,6 +2,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /* A program with two GPUs, of which the first has the pool. */
+#include <pthread.h>
+
 #include "tests/preload/gate.h"
 #include "tests/preload/memory.h"
 
@@ -56,6 +58,42 @@ static void uses_both(void)
 	TH_CU(th_cu.cuMemFree_v2(two));
 	TH_CU(th_cu.cuMemFreeAsync(ordered, NULL));
 	TH_CHECK(th_driver_calls("cuMemFree_v2") == 1);
+}
+
+/* What is found out about the other says nothing of the pool's. */
+static void uses_other_first(void)
+{
+	CUdeviceptr one, two;
+
+	open_both();
+	TH_CU(th_cu.cuCtxSetCurrent(second));
+	two = take();
+	TH_CU(th_cu.cuCtxSetCurrent(first));
+	one = take();
+	TH_CHECK(th_driver_calls("cuMemAlloc_v2") == 1);
+	TH_CU(th_cu.cuMemFree_v2(one));
+	TH_CU(th_cu.cuMemFree_v2(two));
+}
+
+static void *take_there(void *context)
+{
+	TH_CU(th_cu.cuCtxSetCurrent(context));
+	TH_CU(th_cu.cuMemFree_v2(take()));
+	return NULL;
+}
+
+/* Threads of both come at the same time, before there is a pool. */
+static void uses_both_at_once(void)
+{
+	pthread_t threads[16];
+
+	open_both();
+	for (int i = 0; i < 16; i++)
+		TH_CHECK(pthread_create(&threads[i], NULL, take_there,
+					i % 2 ? first : second) == 0);
+	for (int i = 0; i < 16; i++)
+		pthread_join(threads[i], NULL);
+	TH_CHECK(th_driver_calls("cuMemAlloc_v2") == 8);
 }
 
 /* The stream says whose memory it is, not the current context. */
@@ -142,5 +180,7 @@ static void peer_of_pool(void)
 }
 
 TH_PROGRAM({ "uses_other", uses_other }, { "uses_both", uses_both },
+	   { "uses_other_first", uses_other_first },
+	   { "uses_both_at_once", uses_both_at_once },
 	   { "peer_later", peer_later }, { "peer_first", peer_first },
 	   { "streams", streams }, { "peer_of_pool", peer_of_pool })
