@@ -7,6 +7,7 @@
  * handle of a segment and exports that: the driver exports no handle that was
  * imported, so the descriptor is the daemon's.
  */
+#include "preload/context.h"
 #include "preload/hooks.h"
 #include "preload/ledger.h"
 #include "preload/state.h"
@@ -123,6 +124,9 @@ CUresult cuIpcCloseMemHandle(CUdeviceptr address)
 	pool = pl_pool();
 	if (!is_inside(pool, address))
 		return pl_driver()->cuIpcCloseMemHandle(address);
+	/* The pool unmaps it behind the work of the primary one alone. */
+	if (pl_has_contexts())
+		pl_settle_block(address);
 	return pl_result(ps_ticket_close(pool, (void *)address));
 }
 

@@ -5,6 +5,7 @@
  * Memory that two processes share as CUDA programs do. The peer allocates and
  * gives; this process opens, looks and decides.
  */
+#include "tests/preload/gate.h"
 #include "tests/preload/memory.h"
 
 #include <signal.h>
@@ -121,6 +122,31 @@ static void opened_twice(void)
 	here = opened(&offer);
 	th_check_filled(here, SMALL, SEED);
 	TH_CU(th_cu.cuIpcCloseMemHandle(here));
+	th_peer_tell(link);
+	th_peer_finish(peer);
+}
+
+static void call_close(void *arg)
+{
+	TH_CU(th_cu.cuIpcCloseMemHandle(*(CUdeviceptr *)arg));
+}
+
+/* What another context still does with it is waited for. */
+static void closed_behind_a_context(void)
+{
+	CUcontext context, popped;
+	struct offer offer;
+	CUdeviceptr here;
+	pid_t peer;
+	int link = th_peer_start(gives_and_waits, &peer);
+
+	th_cuda_open();
+	offer = take(link);
+	here = opened(&offer);
+	TH_CU(th_cu.cuCtxCreate_v2(&context, 0, 0));
+	th_gate_close(th_stream());
+	TH_CU(th_cu.cuCtxPopCurrent_v2(&popped));
+	TH_CHECK(!th_returns_at_once(call_close, &here));
 	th_peer_tell(link);
 	th_peer_finish(peer);
 }
@@ -381,7 +407,9 @@ static void spilled(void)
 	th_peer_finish(peer);
 }
 
-TH_PROGRAM({ "both_write", both_write }, { "opened_twice", opened_twice },
+TH_PROGRAM({ "both_write", both_write },
+	   { "closed_behind_a_context", closed_behind_a_context },
+	   { "opened_twice", opened_twice },
 	   { "opened_not_freed", opened_not_freed },
 	   { "of_the_middle", of_the_middle },
 	   { "producer_dies", producer_dies },

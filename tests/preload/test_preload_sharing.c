@@ -25,6 +25,8 @@ static void play(const char *program, const char *scenario,
 
 SHARING_TEST(test_share_both_see_what_the_other_writes, "shares", "both_write")
 SHARING_TEST(test_share_opened_twice_is_closed_twice, "shares", "opened_twice")
+SHARING_TEST(test_share_is_closed_behind_other_contexts, "shares",
+	     "closed_behind_a_context")
 SHARING_TEST(test_share_opened_memory_is_not_freed, "shares",
 	     "opened_not_freed")
 SHARING_TEST(test_share_inner_address_gives_the_block, "shares",
@@ -97,6 +99,7 @@ static void test_share_with_another_user_is_refused(void **state)
 static const struct th_test tests[] = {
 	TH_DAEMON_TEST(test_share_both_see_what_the_other_writes),
 	TH_DAEMON_TEST(test_share_opened_twice_is_closed_twice),
+	TH_DAEMON_TEST(test_share_is_closed_behind_other_contexts),
 	TH_DAEMON_TEST(test_share_opened_memory_is_not_freed),
 	TH_DAEMON_TEST(test_share_inner_address_gives_the_block),
 	TH_DAEMON_TEST(test_share_outlives_its_producer),

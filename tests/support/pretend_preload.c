@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "preload/context.h"
 #include "preload/driver.h"
 #include "preload/held.h"
 #include "preload/ledger.h"
@@ -355,7 +356,17 @@ int th_world_check(void **state)
 	return 1;
 }
 
-/* ---- what captures leave: not of this world ---- */
+/* ---- what captures leave, other contexts: not of this world ---- */
+
+bool pl_has_contexts(void)
+{
+	return false;
+}
+
+void pl_settle_block(CUdeviceptr address)
+{
+	(void)address;
+}
 
 bool pl_is_alive(void)
 {
