@@ -313,6 +313,10 @@ void pl_ledger_forgive(void)
 	if (!ledger)
 		return;
 	for (size_t i = 0; i < ledger->size; i++) {
+		/* What graphs have is added to, and used by the next: the new
+		 * pool's room would be mixed with what it never gave. */
+		while (ledger->places[i].kind == PL_KIND_GRAPH)
+			remove_at(ledger, &ledger->places[i]);
 		ledger->places[i].toll = PL_TOLL_NONE;
 		ledger->places[i].pool = NULL;
 	}

@@ -74,7 +74,7 @@ bool pl_ledger_take_of(enum pl_kind kind, uint64_t other,
 uint32_t pl_ledger_sum(enum pl_kind kind, uint64_t *bytes_out);
 
 /* No toll is paid any more for any of them: the pool that it was paid to is
- * left. */
+ * left. Graphs' memory is forgotten: it goes with the context. */
 void pl_ledger_forgive(void);
 
 /* ---- room in the pool for what the driver is about to give: room.c ---- */

@@ -234,6 +234,24 @@ static void test_books_next_graph_uses_what_the_last_left(void **state)
 	assert_int_equal(cuDeviceGraphMemTrim(0), CUDA_SUCCESS);
 }
 
+/* What was left in the last pool's time is no room in the next one. */
+static void test_books_next_pools_graph_has_room_of_its_own(void **state)
+{
+	(void)state;
+	add_node(FIRST, MIB);
+	pl_graph_gone(FIRST);
+	add_node(SECOND, MIB);
+	pl_ledger_forgive();
+	th_world.outside = 0;
+	add_node(FIRST, 3 * MIB);
+	add_node(SECOND, MIB);
+	assert_int_equal(th_world.outside, 4 * MIB);
+	pl_graph_gone(FIRST);
+	pl_graph_gone(SECOND);
+	assert_int_equal(cuDeviceGraphMemTrim(0), CUDA_SUCCESS);
+	assert_int_equal(th_world.outside, 0);
+}
+
 static void test_books_executable_keeps_a_dead_graphs_memory(void **state)
 {
 	(void)state;
@@ -322,6 +340,7 @@ static const struct th_test tests[] = {
 	TEST(test_books_array_without_arguments_is_the_drivers),
 	TEST(test_books_graphs_memory_is_kept_until_the_trim),
 	TEST(test_books_next_graph_uses_what_the_last_left),
+	TEST(test_books_next_pools_graph_has_room_of_its_own),
 	TEST(test_books_executable_keeps_a_dead_graphs_memory),
 	TEST(test_books_graph_outlives_its_executable),
 	TEST(test_books_graph_that_spills_is_counted_as_passed),
