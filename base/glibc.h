@@ -31,8 +31,10 @@
 #define BS_SANITIZED
 #endif
 
-/* A sanitizer brings its own of these, without versions. */
-#if !defined(BS_SANITIZED) && defined(__x86_64__) && defined(__GLIBC__)
+/* A sanitizer brings its own of these, without versions; BS_NEWEST_NAMES is for
+ * who defines one itself. */
+#if !defined(BS_SANITIZED) && !defined(BS_NEWEST_NAMES) &&                     \
+	defined(__x86_64__) && defined(__GLIBC__)
 #define BS_OLD_OF(name, version)                                               \
 	__asm__(".symver " #name "," #name "@GLIBC_" version);
 #define BS_OLD(name) BS_OLD_OF(name, "2.2.5")
