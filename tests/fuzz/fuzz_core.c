@@ -278,9 +278,10 @@ static bool has_leased(uint32_t slot, uint64_t first, uint64_t count)
 	uint64_t n;
 
 	for (n = first; n < first + count; n++) {
+		if (n < PARAMETER || n >= world.segments)
+			return false;
 		segment = &world.segment[n];
-		if (n < PARAMETER || n >= world.segments ||
-		    segment->holder != slot || segment->is_parked ||
+		if (segment->holder != slot || segment->is_parked ||
 		    segment->is_outside)
 			return false;
 	}

@@ -476,7 +476,8 @@ void tc_reclaim(struct tc_world *world, uint32_t slot, bool safe)
 {
 	uint32_t n;
 
-	for (n = 0; n < world->segments; n++)
+	/* Slots that there are not have nothing to let go. */
+	for (n = 0; slot < TC_CLIENTS && n < world->segments; n++)
 		let_all_go(world, slot, n, safe);
 	pd_core_reclaim(world->core, slot, safe, world->now_ms);
 }
