@@ -85,15 +85,22 @@ static void unlock_state(int fd)
 	close(fd);
 }
 
+/* Any thread may ask first; who has read it is not written under. */
 static void choose_folder(void)
 {
+	static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 	const char *given = getenv("POOLSWITCH_SIM_DIR");
+	char chosen[sizeof(folder)];
 
 	if (given && *given)
-		snprintf(folder, sizeof(folder), "%s", given);
+		snprintf(chosen, sizeof(chosen), "%s", given);
 	else
-		snprintf(folder, sizeof(folder), "/dev/shm/poolswitch-sim-%u",
+		snprintf(chosen, sizeof(chosen), "/dev/shm/poolswitch-sim-%u",
 			 (unsigned int)getuid());
+	pthread_mutex_lock(&mutex);
+	if (strcmp(folder, chosen) != 0)
+		memcpy(folder, chosen, sizeof(folder));
+	pthread_mutex_unlock(&mutex);
 }
 
 SIM_EXPORT const char *simFolder(void)
