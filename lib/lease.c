@@ -5,6 +5,7 @@
 #include "lib/lease.h"
 
 #include "base/status.h"
+#include "lib/process.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -24,6 +25,22 @@ int64_t lb_now_ms(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+enum ps_status lb_lease_enter(struct ps_pool *pool, const char *what,
+			      struct ps_pool **pool_out)
+{
+	struct ps_pool *p = lb_enter(pool);
+
+	if (p == NULL)
+		return lb_refuse(pool);
+	if (p->lease == NULL)
+		return bs_fail(PS_UNSUPPORTED,
+			       "this pool was not attached to poolswitchd, "
+			       "which alone %s: use ps_attach()",
+			       what);
+	*pool_out = p;
+	return PS_OK;
 }
 
 enum ps_status lb_lease_check(const struct ps_pool *pool)

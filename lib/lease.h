@@ -165,6 +165,11 @@ enum ps_status lb_session_ask(struct lb_lease *lease,
 
 /* ---- having (lib/lease.c) ---- */
 
+/* The door of the calls that only an attached pool has. @what: which it alone
+ * does, for the text. PS_UNSUPPORTED, and what lb_refuse() says. */
+enum ps_status lb_lease_enter(struct ps_pool *pool, const char *what,
+			      struct ps_pool **pool_out);
+
 /*
  * Has the daemon grant what is missing for @wanted segments on @stream.
  * @late: waits for other clients to give theirs. PS_OUT_OF_MEMORY, and what

@@ -14,26 +14,11 @@
 #include "lib/lease.h"
 
 #include "base/status.h"
-#include "lib/process.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-static enum ps_status enter(struct ps_pool *pool, struct ps_pool **pool_out)
-{
-	struct ps_pool *p = lb_enter(pool);
-
-	if (p == NULL)
-		return lb_refuse(pool);
-	if (p->lease == NULL)
-		return bs_fail(PS_UNSUPPORTED,
-			       "this pool was not attached to poolswitchd, "
-			       "which alone knows tickets: use ps_attach()");
-	*pool_out = p;
-	return PS_OK;
-}
 
 /* ---- what is open; with requests ---- */
 
@@ -396,7 +381,7 @@ enum ps_status ps_ticket_open(struct ps_pool *pool,
 {
 	struct lb_opening *opening;
 	struct ps_pool *p = NULL;
-	enum ps_status status = enter(pool, &p);
+	enum ps_status status = lb_lease_enter(pool, "knows tickets", &p);
 
 	if (status == PS_OK && !is_ticket(ticket))
 		status = bs_fail(PS_REFUSED,
@@ -471,7 +456,8 @@ enum ps_status ps_ticket_close(struct ps_pool *pool, void *ptr)
 {
 	uint64_t waited_for = 0;
 	struct ps_pool *p = NULL;
-	enum ps_status status = enter(pool, &p), waited = PS_OK;
+	enum ps_status status = lb_lease_enter(pool, "knows tickets", &p),
+		       waited = PS_OK;
 
 	if (status != PS_OK)
 		return status;

@@ -15,25 +15,8 @@
 
 #include "base/arith.h"
 #include "base/status.h"
-#include "lib/process.h"
 
 #include <inttypes.h>
-
-/* The pool, attached, or why not. */
-static enum ps_status enter(struct ps_pool *pool, struct ps_pool **pool_out)
-{
-	struct ps_pool *p = lb_enter(pool);
-
-	if (p == NULL)
-		return lb_refuse(pool);
-	if (p->lease == NULL)
-		return bs_fail(PS_UNSUPPORTED,
-			       "this pool was not attached to poolswitchd, "
-			       "which alone makes room outside it: use "
-			       "ps_attach()");
-	*pool_out = p;
-	return PS_OK;
-}
 
 /* ---- room ---- */
 
@@ -195,7 +178,8 @@ static enum ps_status take_outside(struct ps_pool *pool, uint64_t bytes)
 enum ps_status ps_mem_take_outside(struct ps_pool *pool, uint64_t bytes)
 {
 	struct ps_pool *p = NULL;
-	enum ps_status status = enter(pool, &p);
+	enum ps_status status =
+		lb_lease_enter(pool, "makes room outside it", &p);
 
 	if (status == PS_OK)
 		status = lb_lease_check(p);
@@ -215,7 +199,8 @@ enum ps_status ps_mem_take_outside(struct ps_pool *pool, uint64_t bytes)
 enum ps_status ps_mem_give_outside(struct ps_pool *pool, uint64_t bytes)
 {
 	struct ps_pool *p = NULL;
-	enum ps_status status = enter(pool, &p);
+	enum ps_status status =
+		lb_lease_enter(pool, "makes room outside it", &p);
 	uint64_t outside;
 
 	if (status != PS_OK)
@@ -282,7 +267,8 @@ bool lb_outside_return(struct lb_lease *lease)
 enum ps_status ps_mem_note_passed(struct ps_pool *pool, int64_t bytes)
 {
 	struct ps_pool *p = NULL;
-	enum ps_status status = enter(pool, &p);
+	enum ps_status status =
+		lb_lease_enter(pool, "makes room outside it", &p);
 
 	if (status == PS_OK)
 		atomic_fetch_add(&p->lease->passed, bytes);

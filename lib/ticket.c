@@ -11,25 +11,9 @@
 #include "lib/lease.h"
 
 #include "base/status.h"
-#include "lib/process.h"
 
 #include <inttypes.h>
 #include <string.h>
-
-static enum ps_status enter(struct ps_pool *pool, struct ps_pool **pool_out)
-{
-	struct ps_pool *p = lb_enter(pool);
-
-	if (p == NULL)
-		return lb_refuse(pool);
-	if (p->lease == NULL)
-		return bs_fail(PS_UNSUPPORTED,
-			       "this pool was not attached to poolswitchd, "
-			       "which alone gives memory to others: use "
-			       "ps_attach()");
-	*pool_out = p;
-	return PS_OK;
-}
 
 static enum ps_status refuse_pointer(const void *ptr)
 {
@@ -75,7 +59,8 @@ enum ps_status ps_mem_export_segment(struct ps_pool *pool, const void *ptr,
 {
 	struct ps_pool *p = NULL;
 	struct exporting exporting = { .fd = -1 };
-	enum ps_status status = enter(pool, &p);
+	enum ps_status status =
+		lb_lease_enter(pool, "gives memory to others", &p);
 	bool found;
 
 	if (status != PS_OK)
@@ -252,7 +237,8 @@ enum ps_status ps_ticket_issue(struct ps_pool *pool, const void *ptr,
 {
 	struct issuing issuing = { .issue = { .run_count = 0 } };
 	struct ps_pool *p = NULL;
-	enum ps_status status = enter(pool, &p);
+	enum ps_status status =
+		lb_lease_enter(pool, "gives memory to others", &p);
 
 	if (status == PS_OK)
 		status = list_segments(p, ptr, &issuing.issue);
