@@ -15,6 +15,7 @@
 #include "preload/ledger.h"
 #include "preload/memory.h"
 #include "preload/mempool.h"
+#include "preload/outside.h"
 #include "preload/state.h"
 
 #include <stdatomic.h>
@@ -31,13 +32,6 @@ struct request {
 };
 
 static atomic_size_t counted; /* blocks of pools of CUDA's */
-
-/* Where no stream is named the variants that end in _ptsz mean the thread's
- * own. */
-static CUstream own_stream(CUstream stream)
-{
-	return stream == NULL ? CU_STREAM_PER_THREAD : stream;
-}
 
 /* ---- allocation ---- */
 
@@ -215,7 +209,7 @@ CUresult cuMemAllocAsync_ptsz(CUdeviceptr *address, size_t bytes,
 {
 	struct request request = { .address = address,
 				   .bytes = bytes,
-				   .stream = own_stream(stream) };
+				   .stream = pl_own_stream(stream) };
 	CUresult result = CUDA_SUCCESS;
 	PL_GUARD();
 
@@ -247,7 +241,7 @@ CUresult cuMemAllocFromPoolAsync_ptsz(CUdeviceptr *address, size_t bytes,
 	struct request request = { .address = address,
 				   .bytes = pool != NULL ? bytes : 0,
 				   .mempool = pool,
-				   .stream = own_stream(stream) };
+				   .stream = pl_own_stream(stream) };
 	CUresult result = CUDA_SUCCESS;
 	PL_GUARD();
 
@@ -277,22 +271,6 @@ static bool free_block(CUdeviceptr address, CUstream stream,
 	return true;
 }
 
-static bool take_entry(CUdeviceptr address, struct pl_entry *entry_out)
-{
-	return pl_ledger_take(PL_KIND_PLAIN, address, entry_out) ||
-	       pl_ledger_take(PL_KIND_MANAGED, address, entry_out);
-}
-
-static CUresult gone(bool is_known, const struct pl_entry *entry,
-		     CUresult result)
-{
-	if (is_known && result == CUDA_SUCCESS)
-		pl_room_give(entry);
-	else if (is_known)
-		(void)pl_ledger_put(entry);
-	return result;
-}
-
 CUresult cuMemFreeAsync(CUdeviceptr address, CUstream stream)
 {
 	struct pl_entry entry;
@@ -302,9 +280,9 @@ CUresult cuMemFreeAsync(CUdeviceptr address, CUstream stream)
 
 	if (free_block(address, stream, &result))
 		return result;
-	is_known = take_entry(address, &entry);
-	return gone(is_known, &entry,
-		    pl_driver()->cuMemFreeAsync(address, stream));
+	is_known = pl_outside_take(address, &entry);
+	return pl_outside_settle(is_known, &entry,
+				 pl_driver()->cuMemFreeAsync(address, stream));
 }
 
 CUresult cuMemFreeAsync_ptsz(CUdeviceptr address, CUstream stream)
@@ -314,9 +292,10 @@ CUresult cuMemFreeAsync_ptsz(CUdeviceptr address, CUstream stream)
 	bool is_known;
 	PL_GUARD();
 
-	if (free_block(address, own_stream(stream), &result))
+	if (free_block(address, pl_own_stream(stream), &result))
 		return result;
-	is_known = take_entry(address, &entry);
-	return gone(is_known, &entry,
-		    pl_driver()->cuMemFreeAsync_ptsz(address, stream));
+	is_known = pl_outside_take(address, &entry);
+	return pl_outside_settle(
+		is_known, &entry,
+		pl_driver()->cuMemFreeAsync_ptsz(address, stream));
 }

@@ -30,13 +30,6 @@ static struct bs_lock lock = { PTHREAD_MUTEX_INITIALIZER, BS_RANK_PRELOAD };
 static struct capture *captures; /* guarded by lock */
 static atomic_uint capturing;    /* how many there are */
 
-/* Where no stream is named the variants that end in _ptsz mean the thread's
- * own. */
-static CUstream own_stream(CUstream stream)
-{
-	return stream == NULL ? CU_STREAM_PER_THREAD : stream;
-}
-
 /* ---- captures under way ---- */
 
 bool pl_is_capturing(void)
@@ -218,9 +211,9 @@ CUresult cuStreamBeginCapture_ptsz(CUstream stream)
 
 	if (!pl_is_alive())
 		return pl_driver()->cuStreamBeginCapture_ptsz(stream);
-	if (begin(own_stream(stream)) == NULL)
+	if (begin(pl_own_stream(stream)) == NULL)
 		return CUDA_ERROR_OUT_OF_MEMORY;
-	return begun(own_stream(stream),
+	return begun(pl_own_stream(stream),
 		     pl_driver()->cuStreamBeginCapture_ptsz(stream));
 }
 
@@ -242,9 +235,9 @@ CUresult cuStreamBeginCapture_v2_ptsz(CUstream stream, CUstreamCaptureMode mode)
 
 	if (!pl_is_alive())
 		return pl_driver()->cuStreamBeginCapture_v2_ptsz(stream, mode);
-	if (begin(own_stream(stream)) == NULL)
+	if (begin(pl_own_stream(stream)) == NULL)
 		return CUDA_ERROR_OUT_OF_MEMORY;
-	return begun(own_stream(stream),
+	return begun(pl_own_stream(stream),
 		     pl_driver()->cuStreamBeginCapture_v2_ptsz(stream, mode));
 }
 
@@ -276,9 +269,9 @@ CUresult cuStreamBeginCaptureToGraph_ptsz(CUstream stream, CUgraph graph,
 	if (!pl_is_alive())
 		return pl_driver()->cuStreamBeginCaptureToGraph_ptsz(
 			stream, graph, dependencies, data, count, mode);
-	if (begin(own_stream(stream)) == NULL)
+	if (begin(pl_own_stream(stream)) == NULL)
 		return CUDA_ERROR_OUT_OF_MEMORY;
-	return begun(own_stream(stream),
+	return begun(pl_own_stream(stream),
 		     pl_driver()->cuStreamBeginCaptureToGraph_ptsz(
 			     stream, graph, dependencies, data, count, mode));
 }
@@ -298,6 +291,6 @@ CUresult cuStreamEndCapture_ptsz(CUstream stream, CUgraph *graph)
 	PL_GUARD();
 
 	result = pl_driver()->cuStreamEndCapture_ptsz(stream, graph);
-	return pl_is_alive() ? ended(own_stream(stream), result, graph)
+	return pl_is_alive() ? ended(pl_own_stream(stream), result, graph)
 			     : result;
 }

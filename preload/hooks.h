@@ -17,4 +17,11 @@
 #include "preload/hooks.def"
 #undef HOOK
 
+/* Where no stream is named the variants that end in _ptsz mean the thread's
+ * own. */
+static inline CUstream pl_own_stream(CUstream stream)
+{
+	return stream == NULL ? CU_STREAM_PER_THREAD : stream;
+}
+
 #endif /* PRELOAD_HOOKS_H */

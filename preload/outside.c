@@ -33,9 +33,8 @@ static bool remember(struct pl_entry *entry, uint64_t key)
 	return pl_ledger_put(entry) == PS_OK;
 }
 
-/* What the driver takes back under @key is forgotten, unless it does not. */
-static CUresult settle(bool is_known, const struct pl_entry *entry,
-		       CUresult result)
+CUresult pl_outside_settle(bool is_known, const struct pl_entry *entry,
+			   CUresult result)
 {
 	if (!is_known)
 		return result;
@@ -68,13 +67,19 @@ CUresult cuMemAllocManaged(CUdeviceptr *address, size_t bytes,
 	return result;
 }
 
+bool pl_outside_take(CUdeviceptr address, struct pl_entry *entry_out)
+{
+	return pl_ledger_take(PL_KIND_PLAIN, address, entry_out) ||
+	       pl_ledger_take(PL_KIND_MANAGED, address, entry_out);
+}
+
 CUresult pl_outside_free(CUdeviceptr address)
 {
 	struct pl_entry entry;
-	bool is_known = pl_ledger_take(PL_KIND_PLAIN, address, &entry) ||
-			pl_ledger_take(PL_KIND_MANAGED, address, &entry);
+	bool is_known = pl_outside_take(address, &entry);
 
-	return settle(is_known, &entry, pl_driver()->cuMemFree_v2(address));
+	return pl_outside_settle(is_known, &entry,
+				 pl_driver()->cuMemFree_v2(address));
 }
 
 void pl_outside_drop(CUcontext context)
@@ -202,7 +207,8 @@ CUresult cuArrayDestroy(CUarray array)
 
 	PL_GUARD();
 	is_known = pl_ledger_take(PL_KIND_ARRAY, (uintptr_t)array, &entry);
-	return settle(is_known, &entry, pl_driver()->cuArrayDestroy(array));
+	return pl_outside_settle(is_known, &entry,
+				 pl_driver()->cuArrayDestroy(array));
 }
 
 CUresult cuMipmappedArrayCreate(CUmipmappedArray *array,
@@ -235,6 +241,6 @@ CUresult cuMipmappedArrayDestroy(CUmipmappedArray array)
 
 	PL_GUARD();
 	is_known = pl_ledger_take(PL_KIND_ARRAY, (uintptr_t)array, &entry);
-	return settle(is_known, &entry,
-		      pl_driver()->cuMipmappedArrayDestroy(array));
+	return pl_outside_settle(is_known, &entry,
+				 pl_driver()->cuMipmappedArrayDestroy(array));
 }

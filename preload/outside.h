@@ -11,6 +11,14 @@
 
 #include "preload/ledger.h"
 
+/* Before the driver is told that an address is free, by whatever call: takes
+ * what the ledger has of it out; false: nothing. */
+bool pl_outside_take(CUdeviceptr address, struct pl_entry *entry_out);
+/* After it: room goes back, or the entry where the driver has refused. Returns
+ * @result. Of arrays too. */
+CUresult pl_outside_settle(bool is_known, const struct pl_entry *entry,
+			   CUresult result);
+
 /* The driver's cuMemFree() of an address that is not the pool's, and what the
  * ledger has to say to it. */
 CUresult pl_outside_free(CUdeviceptr address);
