@@ -47,13 +47,13 @@ enum ps_status ip_client_held(struct ip_client *client,
  * IP_LIST_MAX places, -1 for parked ones; the caller's. Denials come back with
  * their status and text. With IP_TAKE_OUTSIDE the segments are none any more,
  * and all of @fds_out is -1; PS_UNSUPPORTED: the daemon is older than that. */
+enum ps_status ip_client_take(struct ip_client *client,
+			      const struct ip_take *take,
+			      struct ip_list *grant_out, int *fds_out);
 /* The first half of it alone: the answer comes by ip_client_take() with NULL,
  * and there is a moment for something else meanwhile. */
 enum ps_status ip_client_take_say(struct ip_client *client,
 				  const struct ip_take *take);
-enum ps_status ip_client_take(struct ip_client *client,
-			      const struct ip_take *take,
-			      struct ip_list *grant_out, int *fds_out);
 /* In as many messages as it takes; any @count. */
 enum ps_status ip_client_give(struct ip_client *client,
 			      const uint32_t *segments, uint32_t count,
