@@ -110,8 +110,11 @@ static enum ps_status take_room(struct ps_pool *pool, uint64_t bytes,
 	uint64_t sum, wanted;
 
 	lb_turn_take(pool);
-	wanted = bs_add(lease->outside, bytes, &sum) ? segments_for(pool, sum)
-						     : UINT64_MAX;
+	bs_lock_take(&pool->lock);
+	sum = lease->outside;
+	bs_lock_drop(&pool->lock);
+	wanted = bs_add(sum, bytes, &sum) ? segments_for(pool, sum)
+					  : UINT64_MAX;
 	if (wanted > lease->outside_segments) {
 		wanted -= lease->outside_segments;
 		asking.left =
