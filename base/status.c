@@ -51,6 +51,9 @@ static const struct status_row rows[] = {
 	ROW(PS_SYSTEM, "the operating system reported an error"),
 	ROW(PS_AGAIN, "not yet"),
 	ROW(PS_NO_DAEMON, "no poolswitchd answers"),
+	ROW(PS_NO_MODEL, "the daemon has no such model"),
+	ROW(PS_MODEL_MISMATCH, "the model is another than was asked for"),
+	ROW(PS_LOAD_FAILED, "the weights did not arrive whole"),
 #undef ROW
 };
 

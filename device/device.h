@@ -196,5 +196,31 @@ enum ps_status dv_stream_wait(struct dv_device *dev, void *stream);
 /* Submits: fills with a word. pre: address and bytes are multiples of 4. */
 enum ps_status dv_fill(struct dv_device *dev, uint64_t address, uint32_t word,
 		       uint64_t bytes, void *stream);
+/* A stream whose work is begun before that of others. */
+enum ps_status dv_stream_create_urgent(struct dv_device *dev,
+				       void **stream_out);
+/* Submits: a copy from registered host memory, or from any (then it may wait
+ * for the stream). */
+enum ps_status dv_copy_in_async(struct dv_device *dev, uint64_t dst,
+				const void *src, uint64_t bytes, void *stream);
+/* Submits: the word, behind what is on the stream. @address: a multiple of 4.
+ */
+enum ps_status dv_write_word(struct dv_device *dev, uint64_t address,
+			     uint32_t word, void *stream);
+/* Submits: what follows waits until the word at @address is @least or more
+ * (by a signed difference). Legal while the stream captures. */
+enum ps_status dv_wait_word(struct dv_device *dev, uint64_t address,
+			    uint32_t least, void *stream);
+/* Makes host memory fit for fast copies. PS_HOST_MEMORY: the system allows no
+ * more of it. @read_only: the memory is. */
+enum ps_status dv_host_register(struct dv_device *dev, void *memory,
+				uint64_t bytes, bool read_only);
+enum ps_status dv_host_unregister(struct dv_device *dev, void *memory);
+/* Between two fences, by the GPU's clock; both have passed, and both were
+ * recorded by dv_fence_record_timed(). */
+enum ps_status dv_fence_record_timed(struct dv_device *dev, void *stream,
+				     struct dv_fence **fence_out);
+enum ps_status dv_fence_elapsed(struct dv_device *dev, struct dv_fence *from,
+				struct dv_fence *to, uint64_t *ns_out);
 
 #endif /* DEVICE_DEVICE_H */

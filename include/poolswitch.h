@@ -95,6 +95,10 @@ enum ps_status {
 	PS_SYSTEM = 29,      /* another error of the operating system */
 	PS_AGAIN = 30,       /* not yet; ask again */
 	PS_NO_DAEMON = 31,   /* no poolswitchd answers at the sockets tried */
+	/* Models. */
+	PS_NO_MODEL = 32,       /* the daemon has no model of that name */
+	PS_MODEL_MISMATCH = 33, /* another layout or other contents */
+	PS_LOAD_FAILED = 34,    /* the weights did not arrive whole */
 };
 
 /**
@@ -506,14 +510,15 @@ enum ps_question {
 	PS_ASK_SHUTDOWN = 3, /* end now; clients keep what they have mapped */
 	PS_ASK_RELOAD = 4,   /* read the limits again */
 	PS_ASK_PRESENCE =
-		5, /* its state and GPU, at once: no client is asked */
+		5,         /* its state and GPU, at once: no client is asked */
+	PS_ASK_MODELS = 6, /* each model, its state, bytes, users; anybody */
 };
 
 /**
  * ps_daemon_ask() - ask poolswitchd something, without attaching
  * @socket: as for ps_attach_config_set_socket()
- * @question: which; all but PS_ASK_STATUS and PS_ASK_PRESENCE are for the
- *            daemon's user and root
+ * @question: which; all but PS_ASK_STATUS, PS_ASK_PRESENCE and PS_ASK_MODELS
+ *            are for the daemon's user and root
  * @timeout_ms: PS_TIMEOUT_DEFAULT
  * @json_out: receives a JSON object (docs/daemon.md has its fields); the
  *            caller frees it with free()
@@ -1075,6 +1080,280 @@ ps_mem_write(struct ps_pool *pool, void *dst, const void *src, size_t size);
  */
 PS_API PS_MUST_CHECK enum ps_status ps_mem_read(struct ps_pool *pool, void *dst,
 						const void *src, size_t size);
+
+/* ------------------------------------------------------------------ */
+/* Models                                                              */
+
+/*
+ * poolswitchd keeps models in the parameter region: tensors from safetensors
+ * files, laid out once, at an address in the window that stays theirs as long
+ * as the pool lives. A model that is needed travels to the GPU in groups of
+ * tensors while its first layers already compute; one that nobody uses makes
+ * room, and comes back at the same address. Every process has the same memory,
+ * read-only.
+ *
+ *   add             once: the daemon reads and checks the files
+ *   attach          in each process: what the model is and where it will lie
+ *   use .. release  around each run: until then the weights stay. Asks for
+ *                   the transfer and does not wait for it
+ *   wait            in between, on a stream: what is behind it on that stream
+ *                   begins when this tensor and all before it have landed
+ *
+ * A process that uses no model any more keeps it attached, and mapped for the
+ * next time, at no cost to others. Without poolswitchd: PS_UNSUPPORTED.
+ */
+
+#define PS_MODEL_HASH_BYTES 32
+#define PS_MODEL_NAME_MAX 127 /* bytes: letters, digits and -_.:/@+ */
+#define PS_TENSOR_RANK_MAX 8
+
+/** enum ps_model_flags - of ps_model_add() */
+enum ps_model_flags {
+	/* Whoever may attach to the daemon may attach to the model; else its
+	 * user, the daemon's and root. */
+	PS_MODEL_PUBLIC = 1u << 0,
+};
+
+/** enum ps_model_plan - how the tensors of a model are grouped to travel */
+enum ps_model_plan {
+	PS_PLAN_BEST = 0,   /* the soonest finish, by what was measured */
+	PS_PLAN_TENSOR = 1, /* each tensor by itself */
+	PS_PLAN_LAYER = 2,  /* neighbours of one module: the name's start */
+	PS_PLAN_ONE = 3,    /* one group */
+	PS_PLAN_GROUPS = 4, /* as many groups as asked for, alike in bytes */
+};
+
+/**
+ * struct ps_model_source - where a model comes from
+ *
+ * A safetensors file, or the index of a sharded one
+ * (model.safetensors.index.json), whose parts lie beside it.
+ */
+struct ps_model_source {
+	size_t struct_size;      /* sizeof(struct ps_model_source) */
+	const char *name;        /* what it will be called */
+	const char *path;        /* NULL: fd */
+	int fd;                  /* of a safetensors file; stays the caller's */
+	unsigned int flags;      /* of enum ps_model_flags */
+	enum ps_model_plan plan; /* PS_PLAN_BEST */
+	uint32_t groups;         /* PS_PLAN_GROUPS: how many; else 0 */
+};
+
+/**
+ * ps_model_add() - have the daemon read and check a model
+ * @socket: as for ps_attach_config_set_socket(); NULL: looked for
+ * @source: what
+ * @timeout_ms: in all; PS_TIMEOUT_DEFAULT: as long as it takes
+ * @hash_out: receives the hash over layout and contents; NULL: not wanted
+ *
+ * The caller opens the files, so the daemon reads nothing that the caller may
+ * not. They are copied into the daemon's host memory and hashed; afterwards
+ * they may change. Returns when that is done. Adding what is there already,
+ * with the same hash, is well.
+ *
+ * Return: PS_OK; PS_INVALID_ARGUMENT naming the tensor, the numbers and the
+ * rule that a file breaks, or that it changed while it was read; PS_REFUSED:
+ * the name is another model's, or there are too many; PS_OUT_OF_RANGE: larger
+ * than the parameter region, or no addresses are left; PS_HOST_MEMORY: above
+ * the daemon's budget; PS_UNSUPPORTED: beyond a limit of the reader;
+ * PS_PERMISSION; PS_NO_DAEMON; PS_TIMED_OUT (the daemon goes on); PS_SYSTEM.
+ */
+PS_API PS_MUST_CHECK enum ps_status
+ps_model_add(const char *socket, const struct ps_model_source *source,
+	     int timeout_ms, unsigned char *hash_out);
+
+/** enum ps_model_order - of ps_model_order() */
+enum ps_model_order {
+	PS_MODEL_LOAD = 1,     /* onto the GPU; returns when it is there */
+	PS_MODEL_PREFETCH = 2, /* the same, behind all others; does not wait */
+	PS_MODEL_EVICT = 3,    /* off the GPU, when nobody uses it any more */
+	PS_MODEL_PIN = 4,      /* load it, and never evict it for others */
+	PS_MODEL_UNPIN = 5,
+	PS_MODEL_REMOVE = 6, /* forget it; nobody may have it attached */
+};
+
+/**
+ * ps_model_order() - have the daemon do something with a model
+ * @socket: as for ps_model_add()
+ * @order: what
+ * @name: of the model
+ * @timeout_ms: how long to wait for users to release what is in the way;
+ *              PS_TIMEOUT_DEFAULT
+ *
+ * For the model's user, the daemon's and root; loading and prefetching for all
+ * who may attach to it.
+ *
+ * Return: PS_OK; PS_NO_MODEL; PS_BUSY naming who uses it; PS_OUT_OF_MEMORY
+ * naming what is in the way; PS_LOAD_FAILED; PS_PERMISSION; PS_TIMED_OUT;
+ * PS_NO_DAEMON; PS_DEVICE_LOST; PS_INVALID_ARGUMENT.
+ */
+PS_API PS_MUST_CHECK enum ps_status ps_model_order(const char *socket,
+						   enum ps_model_order order,
+						   const char *name,
+						   int timeout_ms);
+
+/** struct ps_model - a model that this process is attached to; opaque */
+struct ps_model;
+
+/** struct ps_model_info - what a model is */
+struct ps_model_info {
+	size_t struct_size; /* sizeof(struct ps_model_info), by the caller */
+	const char *name;   /* lives as long as the attachment */
+	unsigned char hash[PS_MODEL_HASH_BYTES];
+	void *address;    /* of its first byte on the GPU, in every process */
+	uint64_t bytes;   /* from there to the end of the last tensor, whole
+			   * multiples of 256 */
+	uint32_t tensors; /* how many */
+};
+
+/** struct ps_tensor - one tensor of a model */
+struct ps_tensor {
+	const char *name;  /* UTF-8; lives as long as the attachment */
+	const char *dtype; /* as safetensors writes it: "BF16"; static */
+	void *address;     /* on the GPU */
+	uint64_t offset;   /* bytes from the model's address; multiple of 256 */
+	uint64_t bytes;    /* 0 when a dimension is */
+	uint32_t rank;     /* dimensions; 0: one element */
+	uint64_t shape[PS_TENSOR_RANK_MAX]; /* the rest are 0 */
+};
+
+/**
+ * ps_model_attach() - find a model and where it lies
+ * @pool: from ps_attach(); NULL: the default pool
+ * @name: of the model; NULL: any that has @hash
+ * @hash: what it must be, PS_MODEL_HASH_BYTES; NULL: whatever it is
+ * @model_out: receives the model; ps_model_detach() it
+ *
+ * Needs no memory on the GPU. Attached again in the same process it is the
+ * same model, counted.
+ *
+ * Return: PS_OK; PS_NO_MODEL; PS_MODEL_MISMATCH: that name has another hash;
+ * PS_AGAIN: it is still being read; PS_PERMISSION; PS_UNSUPPORTED: the pool was
+ * not attached, or the daemon is too old; PS_NO_DAEMON; PS_FD_LIMIT;
+ * PS_HOST_MEMORY; PS_DEVICE_LOST; PS_FORKED.
+ */
+PS_API PS_MUST_CHECK enum ps_status
+ps_model_attach(struct ps_pool *pool, const char *name,
+		const unsigned char *hash, struct ps_model **model_out);
+
+/**
+ * ps_model_detach() - give the model up
+ * @model: from ps_model_attach(); NULL: nothing to do
+ *
+ * The last one waits for the work behind the releases and unmaps. Views of
+ * the weights and captured graphs end with it. ps_detach() detaches from all.
+ *
+ * Return: PS_OK; PS_BUSY: it is in use; PS_FORKED.
+ */
+PS_API PS_MUST_CHECK enum ps_status ps_model_detach(struct ps_model *model);
+
+/** ps_model_get_info() - what the model is; always PS_OK */
+PS_API PS_MUST_CHECK enum ps_status
+ps_model_get_info(const struct ps_model *model, struct ps_model_info *info);
+
+/**
+ * ps_model_get_tensor() - one tensor by its number
+ * @model: from ps_model_attach()
+ * @number: from 0, in the order in which they lie and travel
+ * @tensor_out: receives it
+ *
+ * Return: PS_OK; PS_OUT_OF_RANGE.
+ */
+PS_API PS_MUST_CHECK enum ps_status
+ps_model_get_tensor(const struct ps_model *model, uint32_t number,
+		    struct ps_tensor *tensor_out);
+
+/** ps_model_find_tensor() - its number by its name; PS_INVALID_ARGUMENT */
+PS_API PS_MUST_CHECK enum ps_status
+ps_model_find_tensor(const struct ps_model *model, const char *name,
+		     uint32_t *number_out);
+
+/** Of ps_model_use(). Larger is sooner; PS_MODEL_PREFETCH has 0. */
+#define PS_PRIORITY_DEFAULT 100u
+
+/**
+ * ps_model_use() - from here on the weights stay, and are on their way
+ * @model: from ps_model_attach()
+ * @priority: among loads that wait for the wire
+ * @timeout_ms: for other models to be released, when there is no room;
+ *              PS_TIMEOUT_DEFAULT
+ *
+ * Maps the memory when this process has not. Does not wait for the weights:
+ * submit ps_model_wait() before what reads them. A model that is there and was
+ * used here before costs no message. Counted: each wants its release.
+ *
+ * Return: PS_OK; PS_OUT_OF_MEMORY naming the models in use that fill the
+ * region; PS_TIMED_OUT; PS_LOAD_FAILED: with the reason, of this attempt;
+ * PS_NO_MODEL: it was removed; PS_NO_DAEMON; PS_PEER_GONE; PS_DEVICE_LOST;
+ * PS_FD_LIMIT; PS_DRIVER; PS_FORKED.
+ */
+PS_API PS_MUST_CHECK enum ps_status
+ps_model_use(struct ps_model *model, uint32_t priority, int timeout_ms);
+
+/**
+ * ps_model_wait() - what follows on a stream waits for a tensor
+ * @model: in use; or @stream captures
+ * @stream: a CUstream of the current context
+ * @tensor: its number; all before it have landed too
+ *
+ * A stream operation, not a wait of the caller. Where all has landed and
+ * nothing captures, no driver call. In a captured graph the wait is part of
+ * the graph and right at each launch, also after the model was evicted and
+ * came back: use and release the model around each launch. Load the code that
+ * runs behind it before (a launch that loads a kernel waits for the stream).
+ *
+ * Return: PS_OK; PS_OUT_OF_RANGE: no such tensor; PS_INVALID_ARGUMENT: not in
+ * use; PS_UNSUPPORTED: this GPU cannot wait for values; PS_DRIVER;
+ * PS_DEVICE_LOST; PS_FORKED.
+ */
+PS_API PS_MUST_CHECK enum ps_status
+ps_model_wait(struct ps_model *model, void *stream, uint32_t tensor);
+
+/** ps_model_release(): all work that uses the weights is done already. */
+#define PS_STREAM_DONE ((void *)(intptr_t)-1)
+
+/**
+ * ps_model_release() - this run has no more to read
+ * @model: in use
+ * @stream: the one on which it ran; PS_STREAM_DONE
+ *
+ * Returns at once; the model stays until the work submitted so far on @stream
+ * is done. A run on several streams joins them first.
+ *
+ * Return: PS_OK; PS_INVALID_ARGUMENT: not in use; PS_AGAIN: the stream
+ * captures, release after the launch; PS_DRIVER: released all the same, behind
+ * all work of the device; PS_FORKED.
+ */
+PS_API PS_MUST_CHECK enum ps_status ps_model_release(struct ps_model *model,
+						     void *stream);
+
+/**
+ * ps_model_check() - whether what was computed used whole weights
+ * @model: whose run is done
+ *
+ * A load that fails half-way lets every wait pass, so that nobody hangs. Ask
+ * this when the results are there, before they are believed.
+ *
+ * Return: PS_OK; PS_LOAD_FAILED: a load failed since the first ps_model_use()
+ * that was not released then; PS_DEVICE_LOST; PS_FORKED.
+ */
+PS_API PS_MUST_CHECK enum ps_status ps_model_check(struct ps_model *model);
+
+/**
+ * ps_model_set_costs() - how long each part computes
+ * @model: from ps_model_attach()
+ * @nanoseconds: for each tensor what computes when it has landed, until the
+ *               next tensor is needed; of one run with the model resident
+ * @count: of tensors: all of them
+ *
+ * From now on PS_PLAN_BEST groups by them. The last one who says it counts.
+ *
+ * Return: PS_OK; PS_INVALID_ARGUMENT: another number of tensors;
+ * PS_PERMISSION; PS_NO_DAEMON; PS_PEER_GONE; PS_FORKED.
+ */
+PS_API PS_MUST_CHECK enum ps_status
+ps_model_set_costs(struct ps_model *model, const uint32_t *nanoseconds,
+		   uint32_t count);
 
 #ifdef __cplusplus
 }

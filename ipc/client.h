@@ -78,6 +78,33 @@ enum ps_status ip_client_open(struct ip_client *client, const uint8_t *ticket,
 /* In as many messages as it takes; any @count. */
 enum ps_status ip_client_close(struct ip_client *client,
 			       const uint32_t *segments, uint32_t count);
+
+/* ---- models; PS_UNSUPPORTED: the daemon is older than minor 4 ---- */
+
+/* @add: seq is filled in. @fds: @count of them, which stay the caller's. Waits
+ * @timeout_ms for the answer; -1: for ever. */
+enum ps_status ip_client_add(struct ip_client *client, struct ip_add *add,
+			     const int *fds, unsigned int count, int timeout_ms,
+			     uint8_t hash_out[PS_MODEL_HASH_BYTES]);
+/* The same waits for as long as the order says, and a moment more. */
+enum ps_status ip_client_order(struct ip_client *client,
+			       struct ip_order *order);
+/* @page: the client's own; stays the caller's, like @costs. @board_out and
+ * @landed_out: descriptors, the caller's. */
+enum ps_status ip_client_join(struct ip_client *client, int page,
+			      int *board_out, int *landed_out);
+/* @manifest_out: a descriptor, the caller's. */
+enum ps_status ip_client_find(struct ip_client *client, struct ip_find *find,
+			      struct ip_model *model_out, int *manifest_out);
+/* One PLACE at a time, as ip_client_open(). @fds_out: IP_LIST_MAX places. */
+enum ps_status ip_client_use(struct ip_client *client,
+			     struct ip_use_request *use,
+			     struct ip_place *place_out, int *fds_out);
+enum ps_status ip_client_drop_model(struct ip_client *client, uint32_t model,
+				    uint32_t serial);
+enum ps_status ip_client_costs(struct ip_client *client, uint32_t model,
+			       uint32_t count, int costs);
+
 enum ps_status ip_client_leave(struct ip_client *client);
 /* @text_out: free() it. */
 enum ps_status ip_client_ask(struct ip_client *client,

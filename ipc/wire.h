@@ -40,6 +40,7 @@
 #define IP_ADDRESS_END (UINT64_C(1) << 47)
 
 #include "ipc/wire_daemon.h"
+#include "ipc/wire_models.h"
 
 enum ip_type {
 	IP_HELLO = 1,
@@ -59,6 +60,14 @@ enum ip_type {
 	IP_ISSUE = 22,
 	IP_OPEN = 23,
 	IP_CLOSE = 24,
+	/* ipc/wire_models.h; from minor 4 on */
+	IP_ADD = 25,
+	IP_ORDER = 26,
+	IP_COSTS = 27,
+	IP_JOIN = 28,
+	IP_FIND = 29,
+	IP_USE = 30,
+	IP_DROPPED = 31,
 	IP_WELCOME = 32,
 	IP_HELD = 33,
 	IP_GRANT = 34,
@@ -68,11 +77,17 @@ enum ip_type {
 	IP_ANSWER = 38,
 	IP_TICKET = 39,
 	IP_OPENED = 40,
+	IP_ADDED = 41,
+	IP_BOARD = 42,
+	IP_MODEL = 43,
+	IP_PLACE = 44,
 	IP_RECALL = 48,
 	IP_POLL = 49,
 	IP_LOST = 50,
 	IP_RECALLED = 51,
 	IP_POLLED = 52,
+	IP_YIELD = 53,
+	IP_YIELDED = 54,
 	IP_BEGIN = 64,
 	IP_PIECE = 65,
 	IP_DROP = 66,
@@ -200,13 +215,25 @@ struct ip_message {
 		struct ip_list list; /* GRANT, HELD, GIVE, RECALLED, CLOSE */
 		struct ip_need need;
 		struct ip_part part;
-		struct ip_number number; /* LEAVE, DID, POLL, LOST */
+		struct ip_number number; /* LEAVE, DID, POLL, LOST, JOIN */
 		struct ip_deny deny;
 		struct ip_ask ask;
 		struct ip_answer answer;
 		struct ip_issue issue;
 		struct ip_ticket ticket; /* TICKET, OPEN */
 		struct ip_opened opened;
+		struct ip_add add;
+		struct ip_added added;
+		struct ip_order order;
+		struct ip_costs costs;
+		struct ip_board board;
+		struct ip_find find;
+		struct ip_model model;
+		struct ip_use_request use;
+		struct ip_place place;
+		struct ip_dropped dropped;
+		struct ip_yield yield;
+		struct ip_yielded yielded;
 		struct ip_recall recall;
 		struct ip_polled polled;
 		struct ip_begin begin;

@@ -219,6 +219,7 @@ enum ip_question {
 	IP_ASK_SHUTDOWN = 3, /* now; clients keep what they have */
 	IP_ASK_RELOAD = 4,   /* the limits */
 	IP_ASK_PRESENCE = 5, /* anybody too; minor 3 */
+	IP_ASK_MODELS = 6,   /* anybody too; minor 4 */
 };
 
 struct ip_ask {
@@ -270,6 +271,16 @@ enum ip_piece_kind {
 	IP_PIECE_SEGMENTS = 1, /* number: of the segment */
 	IP_PIECE_PIDFDS = 2,   /* number: the client's slot in the journal */
 	IP_PIECE_END = 3,
+	IP_PIECE_SIGNALS = 4,   /* number: enum ip_signal */
+	IP_PIECE_MANIFESTS = 5, /* number: the model's place in the journal */
+	IP_PIECE_HOSTS = 6,     /* the same: of the copy in host memory */
+	IP_PIECE_FILES = 7,     /* that times IP_MODEL_FILES, and which file */
+};
+
+enum ip_signal {
+	IP_SIGNAL_BOARD = 0,  /* memory of the GPU */
+	IP_SIGNAL_LANDED = 1, /* the daemon's page, writable */
+	IP_SIGNALS
 };
 struct ip_piece {
 	uint32_t kind; /* enum ip_piece_kind */

@@ -88,4 +88,10 @@ bool pd_gpu_take_done(struct pd_gpu *gpu, struct pd_done *done_out);
 /* Free bytes of the GPU by the driver, as of the last work done, for status.*/
 uint64_t pd_gpu_free_bytes(const struct pd_gpu *gpu);
 
+struct dv_device;
+
+/* The device, which stays the gpu's, and where a segment is mapped. */
+struct dv_device *pd_gpu_device(const struct pd_gpu *gpu);
+uint64_t pd_gpu_segment_address(const struct pd_gpu *gpu, uint32_t segment);
+
 #endif /* POOLD_GPU_H */

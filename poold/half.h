@@ -31,6 +31,11 @@ struct pd_holdings {
 	uint32_t clients;
 	int *segment; /* by number */
 	int *pidfd;   /* by the client's slot */
+	/* Of models; IP_MODELS_MAX of each, and as many IP_MODEL_FILES. */
+	int signal[IP_SIGNALS];
+	int *manifest;
+	int *host;
+	int *file;
 };
 
 void pd_holdings_init(struct pd_holdings *holdings_out);

@@ -3,7 +3,7 @@
 
 /*
  * What the daemon must not forget when its agent or its keeper dies: who has
- * which segment, and who the clients are. It lies in a memfd that both hold,
+ * which segment, who the clients are, and which models there are. It lies in a memfd that both hold,
  * so it outlives either; when both are dead there is nothing to remember.
  *
  * It is a table, not a log: each record has two places, each with a number
@@ -27,10 +27,12 @@
 #include "ipc/wire.h"
 
 /* Grows with every change of the bytes. */
-#define PD_JOURNAL_LAYOUT 2u
+#define PD_JOURNAL_LAYOUT 3u
 
 #define PD_NO_CLIENT UINT32_MAX
 #define PD_NO_USER UINT32_MAX
+#define PD_ANY_USER (UINT32_MAX - 1u) /* of a public model */
+#define PD_NO_MODEL UINT32_MAX
 
 /* Clients besides its owner that may have a segment open at once. */
 #define PD_OPENERS 16u
@@ -57,7 +59,7 @@ enum pd_segment_state {
 	PD_LEASED = 3,    /* its client may use it */
 	PD_PARKED = 4,    /* its client has it mapped and does not use it */
 	PD_REMAKING = 5,  /* to be destroyed and created anew */
-	PD_PARAMETER = 6, /* of the parameter region */
+	PD_PARAMETER = 6, /* of the parameter region, nobody's or a model's */
 	PD_DAMAGED = 7,   /* read only: the record is not whole */
 	PD_OUTSIDE = 8,   /* destroyed, or about to be: its client has as many
 			   * bytes of the driver's own */
@@ -73,8 +75,13 @@ struct pd_segment_record {
 			  * created */
 	uint32_t epoch;  /* grows with each lease; never 0 while leased */
 	/* It may be mapped by somebody of whom nobody knows (exported, or one
-	 * that had it was not shown to be gone): only remaking frees it. */
+	 * that had it was not shown to be gone): only remaking frees it.
+	 * PARAMETER: given to clients to use as they like, never a model's. */
 	bool is_tainted;
+	/* PARAMETER: the model that lies in it, and where (its first segment
+	 * is 0); else PD_NO_MODEL. */
+	uint32_t model;
+	uint32_t position;
 	/* Slots of clients that have it open, each once; PD_NO_OPENER: a free
 	 * place. SHARED: one at least; LEASED, PARKED: any; else none. */
 	uint16_t openers[PD_OPENERS];
@@ -99,6 +106,35 @@ struct pd_client_record {
 	uint64_t limit;
 	char name[IP_NAME_BYTES];
 	struct pd_marks marks;
+};
+
+enum pd_model_state {
+	PD_MODEL_FREE = 0,
+	PD_MODEL_READING,  /* a copy in host memory is being made */
+	PD_MODEL_KNOWN,    /* its files are; no copy */
+	PD_MODEL_HOST,     /* there is a copy */
+	PD_MODEL_LOADING,  /* has its segments; the counter says how far */
+	PD_MODEL_RESIDENT, /* all has landed */
+	PD_MODEL_EVICTING, /* the counter goes back to 0 */
+};
+
+struct pd_model_record {
+	enum pd_model_state state; /* FREE: all else is 0 */
+	uint32_t serial;           /* of all models ever; never 0 */
+	uint32_t uid;              /* who added it */
+	uint32_t flags;            /* enum ps_model_flags */
+	bool is_known;             /* the hash is: it was read once */
+	bool is_pinned;
+	uint8_t hash[PS_MODEL_HASH_BYTES];
+	uint64_t bytes; /* 0 until its files were read */
+	uint32_t tensors;
+	uint32_t files;
+	uint32_t slot;  /* of the window, the first; 0 until it is known */
+	uint32_t place; /* as in struct ip_place; 0: was never loaded */
+	uint32_t plan;  /* enum ps_model_plan */
+	uint32_t groups;
+	char name[IP_MODEL_NAME_BYTES];
+	char source[IP_SOURCE_BYTES];
 };
 
 struct pd_journal;
@@ -132,5 +168,12 @@ enum ps_status pd_journal_client(const struct pd_journal *journal,
 				 struct pd_client_record *record_out);
 void pd_journal_put_client(struct pd_journal *journal, uint32_t slot,
 			   const struct pd_client_record *record);
+
+/* pre: model < IP_MODELS_MAX. As for clients. */
+enum ps_status pd_journal_model(const struct pd_journal *journal,
+				uint32_t model,
+				struct pd_model_record *record_out);
+void pd_journal_put_model(struct pd_journal *journal, uint32_t model,
+			  const struct pd_model_record *record);
 
 #endif /* POOLD_JOURNAL_H */

@@ -20,6 +20,10 @@ struct pd_options {
 	const char *group;
 	const char *pid_file; /* NULL: none */
 	const char *limits;   /* path; NULL: the defaults */
+	const char *host;     /* "64G", "50%" of the machine's memory, for
+			       * models; NULL: half */
+	uint32_t yield_ms;    /* what clients get to answer a YIELD */
+	bool stops_deaf;      /* kills who does not */
 	bool is_verbose;
 };
 

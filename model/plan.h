@@ -1,0 +1,48 @@
+/* SPDX-FileCopyrightText: 2026 The poolswitch authors */
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * How the tensors of a model are grouped to travel: a group is one copy, and
+ * computing on its tensors can begin when it has landed. Larger groups cost
+ * less, smaller ones let the computation begin sooner. Pure arithmetic.
+ */
+#ifndef MODEL_PLAN_H
+#define MODEL_PLAN_H
+
+#include "model/safetensors.h"
+
+/* What a copy costs: so much for each group, and for each byte. */
+struct md_wire {
+	double bytes_per_ns;
+	double group_ns;
+};
+
+struct md_plan {
+	uint32_t *end;    /* of each group: the number of its last tensor + 1;
+			   * the last one's is the count of tensors */
+	uint32_t groups;  /* at least 1; 0 of a model without tensors */
+	double finish_ns; /* predicted: when the last has been computed */
+};
+
+/*
+ * @tensors: offsets in the model, ascending. @compute_ns: how long what each
+ * tensor lets begin computes; NULL: not known, then as long as its bytes
+ * travel. @kind and @groups: as in ps_model_add(). PS_INVALID_ARGUMENT,
+ * PS_HOST_MEMORY. Of PS_PLAN_BEST no plan has an earlier finish, by this
+ * arithmetic, as long as there are no more than MD_PLAN_ATOMS tensors; more
+ * are first joined to as many pieces.
+ */
+#define MD_PLAN_ATOMS 1024u
+enum ps_status md_plan_make(enum ps_model_plan kind, uint32_t groups,
+			    const struct md_tensor *tensors, uint32_t count,
+			    const uint32_t *compute_ns,
+			    const struct md_wire *wire,
+			    struct md_plan *plan_out);
+void md_plan_done(struct md_plan *plan); /* NULL: ok */
+
+/* When the last tensor's computation ends, if groups end there. */
+double md_plan_finish(const struct md_tensor *tensors, uint32_t count,
+		      const uint32_t *compute_ns, const struct md_wire *wire,
+		      const uint32_t *end, uint32_t groups);
+
+#endif /* MODEL_PLAN_H */
