@@ -1162,8 +1162,8 @@ PS_API PS_MUST_CHECK enum ps_status
 ps_model_add(const char *socket, const struct ps_model_source *source,
 	     int timeout_ms, unsigned char *hash_out);
 
-/** enum ps_model_order - of ps_model_order() */
-enum ps_model_order {
+/** enum ps_model_action - of ps_model_order() */
+enum ps_model_action {
 	PS_MODEL_LOAD = 1,     /* onto the GPU; returns when it is there */
 	PS_MODEL_PREFETCH = 2, /* the same, behind all others; does not wait */
 	PS_MODEL_EVICT = 3,    /* off the GPU, when nobody uses it any more */
@@ -1175,7 +1175,7 @@ enum ps_model_order {
 /**
  * ps_model_order() - have the daemon do something with a model
  * @socket: as for ps_model_add()
- * @order: what
+ * @action: what
  * @name: of the model
  * @timeout_ms: how long to wait for users to release what is in the way;
  *              PS_TIMEOUT_DEFAULT
@@ -1188,7 +1188,7 @@ enum ps_model_order {
  * PS_NO_DAEMON; PS_DEVICE_LOST; PS_INVALID_ARGUMENT.
  */
 PS_API PS_MUST_CHECK enum ps_status ps_model_order(const char *socket,
-						   enum ps_model_order order,
+						   enum ps_model_action action,
 						   const char *name,
 						   int timeout_ms);
 
@@ -1247,7 +1247,13 @@ ps_model_attach(struct ps_pool *pool, const char *name,
  */
 PS_API PS_MUST_CHECK enum ps_status ps_model_detach(struct ps_model *model);
 
-/** ps_model_get_info() - what the model is; always PS_OK */
+/**
+ * ps_model_get_info() - what the model is
+ * @model: from ps_model_attach()
+ * @info: struct_size set by the caller; receives as much as that holds
+ *
+ * Return: PS_OK; PS_INVALID_ARGUMENT: struct_size is not set, or no model.
+ */
 PS_API PS_MUST_CHECK enum ps_status
 ps_model_get_info(const struct ps_model *model, struct ps_model_info *info);
 
@@ -1263,7 +1269,14 @@ PS_API PS_MUST_CHECK enum ps_status
 ps_model_get_tensor(const struct ps_model *model, uint32_t number,
 		    struct ps_tensor *tensor_out);
 
-/** ps_model_find_tensor() - its number by its name; PS_INVALID_ARGUMENT */
+/**
+ * ps_model_find_tensor() - the number of a tensor by its name
+ * @model: from ps_model_attach()
+ * @name: as it stands in the file
+ * @number_out: receives the number
+ *
+ * Return: PS_OK; PS_INVALID_ARGUMENT: the model has none of that name.
+ */
 PS_API PS_MUST_CHECK enum ps_status
 ps_model_find_tensor(const struct ps_model *model, const char *name,
 		     uint32_t *number_out);

@@ -93,7 +93,7 @@ struct ip_added {
 
 struct ip_order {
 	uint32_t seq;
-	uint32_t order; /* enum ps_model_order */
+	uint32_t order; /* enum ps_model_action */
 	uint32_t wait_ms;
 	char name[IP_MODEL_NAME_BYTES];
 };
