@@ -115,7 +115,8 @@ enum pd_model_state {
 	PD_MODEL_HOST,     /* there is a copy */
 	PD_MODEL_LOADING,  /* has its segments; the counter says how far */
 	PD_MODEL_RESIDENT, /* all has landed */
-	PD_MODEL_EVICTING, /* the counter goes back to 0 */
+	PD_MODEL_EVICTING, /* the counter goes back to 0; with segments: when
+			    * the users of a load that failed are gone */
 };
 
 struct pd_model_record {

@@ -25,14 +25,19 @@
  *
  * Invariants (pd_store_check() looks at every one)
  *   The journal says what the store says, before anybody is told.
- *   A segment has one model at most; a model that is LOADING, RESIDENT or
- *   EVICTING has as many as its bytes take, each position once; others none.
+ *   A segment has one model at most; a model that is LOADING or RESIDENT has as
+ *   many as its bytes take, each position once. One whose load failed is
+ *   EVICTING and keeps its segments, and is not reset, until no client has it
+ *   in use; any other model has none.
  *   No two models' addresses overlap, and a model's never change.
- *   A model is EVICTING only when no client has it in use, and a load begins
- *   in its segments only behind its counter's reset.
+ *   A model's reset is asked for only when no client has it in use, and before
+ *   any load into the segments that it had.
+ *   What one user could read goes to a model of other readers only remade.
  *   USE is answered only for a model whose counter is right: not EVICTING.
- *   A model that is in use is neither evicted nor removed.
- *   Nobody waits who could be served.
+ *   A model that is in use is neither evicted nor removed; one that is pinned
+ *   is LOADING or RESIDENT.
+ *   Nobody waits who could be served: but what the first one that waits for
+ *   room lacks is given to none behind it.
  */
 #ifndef POOLD_STORE_STORE_H
 #define POOLD_STORE_STORE_H
@@ -48,9 +53,13 @@ struct pd_asker {
 	uint64_t tag;
 };
 
+/* For pd_store_forget_asker(): whatever its tag. */
+#define PD_ALL_TAGS UINT64_MAX
+
 /* What the store wants done. None may call back into the store. */
 struct pd_store_ops {
-	/* A copy in host memory of the model's files: pd_store_read(). */
+	/* A copy in host memory of the model's files: pd_store_read(). One at
+	 * a time; it may have pd_store_host_room(). */
 	void (*read)(void *owner, uint32_t model);
 	/* Gives the copy up; what was being made of it is stopped. */
 	void (*drop_host)(void *owner, uint32_t model);
@@ -59,6 +68,8 @@ struct pd_store_ops {
 	/* Copies to the segments that the journal says, from where the
 	 * counter is on: pd_store_loaded(). Behind all resets before. */
 	void (*load)(void *owner, uint32_t model, uint32_t priority);
+	/* A load that is under way has a higher priority now. */
+	void (*hurry)(void *owner, uint32_t model, uint32_t priority);
 	/* The counter to 0: pd_store_reset_done(). */
 	void (*reset)(void *owner, uint32_t model);
 	/* Destroys and creates a segment: pd_store_remade(). */
@@ -71,10 +82,16 @@ struct pd_store_ops {
 	/* When it was last used, by the clients' words and the store's own
 	 * calls; of the caller's clock. */
 	uint64_t (*last_used)(void *owner, uint32_t model);
-	/* Asks the users of a model to let it go: pd_store_yielded(). @unmap:
-	 * and whoever has it mapped to unmap it. */
-	void (*yield)(void *owner, uint32_t model, bool unmap,
+	/* Asks the users of a model to let it go. A client that answers IDLE
+	 * has its word taken back (IDLE to NONE) before pd_store_yielded(). */
+	void (*yield)(void *owner, uint32_t model, uint32_t deadline_ms);
+	/* Asks every client that has the model mapped, but as it was told with
+	 * another place than @keep, to unmap it: pd_store_yielded(). @keep 0:
+	 * all. None of them has it in use. */
+	void (*unmap)(void *owner, uint32_t model, uint32_t keep,
 		      uint32_t deadline_ms);
+	/* Whether any such client is left that has not answered. */
+	bool (*is_mapped)(void *owner, uint32_t model, uint32_t keep);
 
 	/* Answers USE: sets the client's word to BUSY, sends the segments. */
 	void (*place)(void *owner, struct pd_asker asker, uint32_t model);
@@ -107,9 +124,20 @@ enum ps_status pd_store_new(const struct pd_store_config *config,
 void pd_store_free(struct pd_store *store); /* NULL: ok */
 void pd_store_lose(struct pd_store *store); /* the GPU is lost */
 
-/* ---- requests; each is answered by an op, now or later ---- */
+/*
+ * ---- requests; each is answered by an op, now or later ----
+ *
+ * Each has its wait_ms: whatever it waits for then, it is denied. PS_BUSY:
+ * somebody uses what is to go; PS_OUT_OF_MEMORY: models in use or pinned fill
+ * the region, and are named; PS_TIMED_OUT: what it waits for is under way (it
+ * is read, it travels, a segment is remade) and goes on. ADD waits as long as
+ * it takes; a PREFETCH is answered at once, and given up after its wait_ms.
+ */
 
-/* @record: name, uid, flags, plan, groups, files, source. */
+/* @record: name, uid, flags, plan, groups, files, source. @model_out is
+ * written before any op is called: the number whose files they are, until
+ * forget(); PD_NO_MODEL: refused. Where the name is taken, both are there until
+ * the new one was read and found to be the same. */
 void pd_store_add(struct pd_store *store, struct pd_asker asker,
 		  const struct pd_model_record *record, uint64_t now_ms,
 		  uint32_t *model_out);
@@ -125,7 +153,7 @@ enum ps_status pd_store_find(const struct pd_store *store, uint32_t uid,
 /* pre: the client is attached to the model. */
 void pd_store_use(struct pd_store *store, struct pd_asker asker,
 		  const struct ip_use_request *use, uint64_t now_ms);
-/* What it waited for is dropped. */
+/* What it waited for is dropped, without an answer. */
 void pd_store_forget_asker(struct pd_store *store, struct pd_asker asker);
 
 /* Clients attached to it; no model is removed that has any. */
@@ -133,8 +161,9 @@ void pd_store_attached(struct pd_store *store, uint32_t model, int change);
 
 /* ---- what the ops were asked to do has been done ---- */
 
-/* The copy is made. @found: bytes, tensors, hash. Not PS_OK: @text says why;
- * PS_HOST_MEMORY: it may be tried again with room. */
+/* The copy is made. @found: bytes, tensors, hash. Not PS_OK: @text says why,
+ * and @found may be NULL; PS_HOST_MEMORY: it is tried again with more room,
+ * with as much as @found->bytes if that is not 0. */
 void pd_store_read(struct pd_store *store, uint32_t model,
 		   enum ps_status status, const char *text,
 		   const struct pd_model_record *found, uint64_t now_ms);
@@ -168,6 +197,8 @@ bool pd_store_model(const struct pd_store *store, uint32_t model,
 uint32_t pd_store_segments(const struct pd_store *store, uint32_t model,
 			   uint32_t *segments_out);
 uint32_t pd_store_segment_count(const struct pd_store *store, uint32_t model);
+/* Bytes that the next copy may have: the budget less the copies there are. */
+uint64_t pd_store_host_room(const struct pd_store *store);
 /* Whether a client may have a segment of the region to use as it likes: no
  * model's. It is never a model's again. */
 bool pd_store_give_away(struct pd_store *store, uint32_t segment);
