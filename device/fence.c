@@ -14,16 +14,18 @@ struct dv_fence {
 	struct dv_fence *next; /* among the spare ones */
 	CUevent event;         /* created with the fence, destroyed with it */
 	uint64_t number;       /* with no event recorded: of recorded_all */
+	bool is_timed;         /* the event keeps the time; immutable */
 };
 
-static struct dv_fence *take_spare(struct dv_device *dev)
+static struct dv_fence *take_spare(struct dv_device *dev, bool is_timed)
 {
+	struct dv_fence **spare = &dev->spare[is_timed];
 	struct dv_fence *fence;
 
 	bs_lock_take(&dev->lock);
-	fence = dev->spare;
+	fence = *spare;
 	if (fence)
-		dev->spare = fence->next;
+		*spare = fence->next;
 	bs_lock_drop(&dev->lock);
 	return fence;
 }
@@ -33,28 +35,36 @@ void dv_fence_free(struct dv_device *dev, struct dv_fence *fence)
 	if (!fence)
 		return;
 	bs_lock_take(&dev->lock);
-	fence->next = dev->spare;
-	dev->spare = fence;
+	fence->next = dev->spare[fence->is_timed];
+	dev->spare[fence->is_timed] = fence;
 	bs_lock_drop(&dev->lock);
 }
 
-void dv_fences_drop(struct dv_device *dev, bool alive)
+static void drop_list(struct dv_device *dev, struct dv_fence *fence, bool alive)
 {
-	struct dv_fence *fence;
+	struct dv_fence *next;
 
-	while ((fence = dev->spare)) {
-		dev->spare = fence->next;
+	for (; fence; fence = next) {
+		next = fence->next;
 		if (alive)
 			dev->driver->cuEventDestroy_v2(fence->event);
 		free(fence);
 	}
 }
 
+void dv_fences_drop(struct dv_device *dev, bool alive)
+{
+	for (int i = 0; i < 2; i++) {
+		drop_list(dev, dev->spare[i], alive);
+		dev->spare[i] = NULL;
+	}
+}
+
 /* pre: the context is entered. */
-static enum ps_status new_fence(struct dv_device *dev,
+static enum ps_status new_fence(struct dv_device *dev, bool is_timed,
 				struct dv_fence **fence_out)
 {
-	struct dv_fence *fence = take_spare(dev);
+	struct dv_fence *fence = take_spare(dev, is_timed);
 	enum ps_status status;
 
 	if (!fence) {
@@ -62,11 +72,13 @@ static enum ps_status new_fence(struct dv_device *dev,
 		if (!fence)
 			return bs_fail(PS_HOST_MEMORY,
 				       "no host memory for a fence");
-		status = dv_result(
-			dev->driver,
-			dev->driver->cuEventCreate(&fence->event,
-						   CU_EVENT_DISABLE_TIMING),
-			"creating an event on %s", dev->uuid);
+		fence->is_timed = is_timed;
+		status = dv_result(dev->driver,
+				   dev->driver->cuEventCreate(
+					   &fence->event,
+					   is_timed ? CU_EVENT_DEFAULT
+						    : CU_EVENT_DISABLE_TIMING),
+				   "creating an event on %s", dev->uuid);
 		if (status != PS_OK) {
 			free(fence);
 			return status;
@@ -151,7 +163,7 @@ static enum ps_status record_all(struct dv_device *dev, CUstream legacy,
 
 /* A fence, recorded by @record_it. */
 static enum ps_status
-make_fence(struct dv_device *dev,
+make_fence(struct dv_device *dev, bool is_timed,
 	   enum ps_status (*record_it)(struct dv_device *dev, CUstream stream,
 				       struct dv_fence *fence),
 	   CUstream stream, struct dv_fence **fence_out)
@@ -162,7 +174,7 @@ make_fence(struct dv_device *dev,
 
 	if (status != PS_OK)
 		return status;
-	status = new_fence(dev, &fence);
+	status = new_fence(dev, is_timed, &fence);
 	if (status == PS_OK)
 		status = record_it(dev, stream, fence);
 	dv_leave(dev, visit);
@@ -176,13 +188,41 @@ make_fence(struct dv_device *dev,
 enum ps_status dv_fence_record(struct dv_device *dev, void *stream,
 			       struct dv_fence **fence_out)
 {
-	return make_fence(dev, record, stream, fence_out);
+	return make_fence(dev, false, record, stream, fence_out);
 }
 
 enum ps_status dv_fence_record_all(struct dv_device *dev,
 				   struct dv_fence **fence_out)
 {
-	return make_fence(dev, record_all, CU_STREAM_LEGACY, fence_out);
+	return make_fence(dev, false, record_all, CU_STREAM_LEGACY, fence_out);
+}
+
+enum ps_status dv_fence_record_timed(struct dv_device *dev, void *stream,
+				     struct dv_fence **fence_out)
+{
+	return make_fence(dev, true, record, stream, fence_out);
+}
+
+enum ps_status dv_fence_elapsed(struct dv_device *dev, struct dv_fence *from,
+				struct dv_fence *to, uint64_t *ns_out)
+{
+	float milliseconds = 0;
+	struct dv_visit visit;
+	enum ps_status status = dv_enter(dev, &visit);
+
+	if (status != PS_OK)
+		return status;
+	status = dv_result(dev->driver,
+			   dev->driver->cuEventElapsedTime(
+				   &milliseconds, from->event, to->event),
+			   "asking for the time between two events of %s",
+			   dev->uuid);
+	dv_leave(dev, visit);
+	if (status == PS_OK)
+		*ns_out = milliseconds > 0
+				  ? (uint64_t)((double)milliseconds * 1e6)
+				  : 0;
+	return status;
 }
 
 bool dv_fence_is_bare(const struct dv_fence *fence)

@@ -33,9 +33,10 @@ struct dv_device {
 	struct bs_lock lock;
 	CUdevice peer[DV_PEERS]; /* other GPUs that may use its segments */
 	unsigned int peers;
-	struct dv_fence *spare; /* fences to use again, with their events */
-	uint64_t recorded_all;  /* fences of dv_fence_record_all() so far... */
-	uint64_t passed_all;    /* ...and how many of them, where they have no
+	struct dv_fence *spare[2]; /* fences to use again, with their events:
+				    * plain ones, timed ones */
+	uint64_t recorded_all; /* fences of dv_fence_record_all() so far... */
+	uint64_t passed_all;   /* ...and how many of them, where they have no
 				   event, a wait for the context covered */
 };
 

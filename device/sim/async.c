@@ -252,15 +252,20 @@ bool sim_is_being_freed(const struct sim_mapping *mapping)
 	return each != NULL;
 }
 
-/* A graph's memory is freed by its captured work, which never runs. */
-static bool is_freed_here(const struct sim_mapping *mapping, CUstream stream)
+static bool is_captured(CUstream stream)
 {
 	CUstreamCaptureStatus capture = CU_STREAM_CAPTURE_STATUS_NONE;
 
-	if (mapping->kind != SIM_GRAPH)
-		return mapping->kind == SIM_ASYNC;
 	return sim_capture_status(stream, &capture) == CUDA_SUCCESS &&
 	       capture == CU_STREAM_CAPTURE_STATUS_ACTIVE;
+}
+
+/* A graph's memory is freed by its captured work. */
+static bool is_freed_here(const struct sim_mapping *mapping, CUstream stream)
+{
+	if (mapping->kind != SIM_GRAPH)
+		return mapping->kind == SIM_ASYNC;
+	return is_captured(stream);
 }
 
 static CUresult free_on(CUdeviceptr address, CUstream stream)
@@ -281,6 +286,11 @@ static CUresult free_on(CUdeviceptr address, CUstream stream)
 	if (!begin_free(op)) {
 		free(op);
 		return CUDA_ERROR_INVALID_VALUE;
+	}
+	/* What a graph frees it has again at its next launch. */
+	if (is_captured(stream)) {
+		sim_op_free(&op->op);
+		return CUDA_SUCCESS;
 	}
 	return sim_submit(stream, &op->op);
 }

@@ -14,6 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Of streams; the lower number goes first. */
+#define GREATEST_PRIORITY (-5)
+
 /*
  * A stream's handle. Handles are never freed: a destroyed one is given to the
  * next new stream, as real drivers do, with another queue behind it.
@@ -51,7 +54,7 @@ void *sim_op_new(size_t bytes, CUresult (*run)(struct sim_op *op))
 	return op;
 }
 
-static void free_op(struct sim_op *op)
+void sim_op_free(struct sim_op *op)
 {
 	if (op->done)
 		op->done(op);
@@ -107,7 +110,7 @@ static void *run_queue(void *arg)
 			queue->context->error = result;
 		queue->completed = op->number;
 		pthread_cond_broadcast(&progress);
-		free_op(op);
+		sim_op_free(op);
 	}
 	return NULL;
 }
@@ -324,10 +327,13 @@ CUresult sim_submit_behind(CUstream stream, struct sim_op *op,
 	if (!queue || !sim_queue_is_capturing(queue)) {
 		result = submit_locked(queue, op, points, count);
 		is_kept = result == CUDA_SUCCESS;
+	} else if (queue->capture == CU_STREAM_CAPTURE_STATUS_ACTIVE) {
+		result = sim_graph_add(queue->capture_graph, op);
+		is_kept = result == CUDA_SUCCESS;
 	}
 	pthread_mutex_unlock(&sim_work_lock);
 	if (!is_kept)
-		free_op(op);
+		sim_op_free(op);
 	return result;
 }
 
@@ -513,11 +519,10 @@ static struct CUstream_st *new_stream(unsigned int flags)
 	return stream;
 }
 
-CUresult cuStreamCreate(CUstream *stream_out, unsigned int flags)
+static CUresult create_stream(CUstream *stream_out, unsigned int flags)
 {
 	struct CUstream_st *stream;
 
-	ENTER_CONTEXT(cuStreamCreate);
 	if (!stream_out || flags > CU_STREAM_NON_BLOCKING)
 		return CUDA_ERROR_INVALID_VALUE;
 	pthread_mutex_lock(&sim_work_lock);
@@ -526,6 +531,31 @@ CUresult cuStreamCreate(CUstream *stream_out, unsigned int flags)
 	if (!stream)
 		return CUDA_ERROR_OUT_OF_MEMORY;
 	*stream_out = stream;
+	return CUDA_SUCCESS;
+}
+
+CUresult cuStreamCreate(CUstream *stream, unsigned int flags)
+{
+	ENTER_CONTEXT(cuStreamCreate);
+	return create_stream(stream, flags);
+}
+
+/* Each stream has a thread: none goes before another. */
+CUresult cuStreamCreateWithPriority(CUstream *stream, unsigned int flags,
+				    int priority)
+{
+	ENTER_CONTEXT(cuStreamCreateWithPriority);
+	(void)priority;
+	return create_stream(stream, flags);
+}
+
+CUresult cuCtxGetStreamPriorityRange(int *least, int *greatest)
+{
+	ENTER_CONTEXT(cuCtxGetStreamPriorityRange);
+	if (least)
+		*least = 0;
+	if (greatest)
+		*greatest = GREATEST_PRIORITY;
 	return CUDA_SUCCESS;
 }
 

@@ -43,8 +43,12 @@ struct sim_op {
 /* Zeroed; NULL without memory. @bytes: of the whole struct. */
 void *sim_op_new(size_t bytes, CUresult (*run)(struct sim_op *op));
 
+/* Frees what never came to a queue. */
+void sim_op_free(struct sim_op *op);
+
 /* Takes the operation over, whatever the result. On a capturing stream it
- * becomes part of the graph, which this GPU cannot launch. */
+ * becomes part of the graph: then it runs once for each launch, and must be as
+ * it was afterwards. */
 CUresult sim_submit(CUstream stream, struct sim_op *op);
 /* The same, behind these points too. */
 CUresult sim_submit_behind(CUstream stream, struct sim_op *op,
