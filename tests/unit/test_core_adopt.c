@@ -15,9 +15,9 @@
 #include "tests/support/core_world.h"
 #include "tests/support/harness.h"
 
-/* Where things are in the journal: poold/journal.c. */
-#define HEADER_BYTES 176
-#define SEGMENT_PLACE 72
+/* Where things are in the journal: poold/journal_parts.h. */
+#define HEADER_BYTES 184
+#define SEGMENT_PLACE 80
 #define CLIENT_PLACE 184
 #define STAMP_BYTES 16
 
@@ -339,7 +339,8 @@ static void test_core_parameter_in_the_computation_is_damaged(void **state)
 {
 	struct pd_segment_record wrong = { .state = PD_PARAMETER,
 					   .client = PD_NO_CLIENT,
-					   .user = PD_NO_USER };
+					   .user = PD_NO_USER,
+					   .model = PD_NO_MODEL };
 
 	(void)state;
 	memset(wrong.openers, 0xff, sizeof(wrong.openers));
