@@ -37,6 +37,42 @@
 /* ------------------------------------------------------------------ */
 /* Holdings                                                            */
 
+/* What there is many of, and where it is. Without a pool there is none. */
+static int **fds_at(struct pd_holdings *holdings, uint32_t kind,
+		    uint32_t *count_out)
+{
+	uint32_t models = holdings->segments > 0 ? IP_MODELS_MAX : 0;
+
+	switch (kind) {
+	case IP_PIECE_SEGMENTS:
+		*count_out = holdings->segments;
+		return &holdings->segment;
+	case IP_PIECE_PIDFDS:
+		*count_out = holdings->clients;
+		return &holdings->pidfd;
+	case IP_PIECE_SIGNALS:
+		*count_out = models > 0 ? IP_SIGNALS : 0;
+		return &holdings->signal;
+	case IP_PIECE_MANIFESTS:
+		*count_out = models;
+		return &holdings->manifest;
+	case IP_PIECE_HOSTS:
+		*count_out = models;
+		return &holdings->host;
+	case IP_PIECE_FILES:
+		*count_out = models * IP_MODEL_FILES;
+		return &holdings->file;
+	default:
+		return NULL;
+	}
+}
+
+static const enum ip_piece_kind kinds[] = {
+	IP_PIECE_SEGMENTS,  IP_PIECE_PIDFDS, IP_PIECE_SIGNALS,
+	IP_PIECE_MANIFESTS, IP_PIECE_HOSTS,  IP_PIECE_FILES,
+};
+#define KINDS (sizeof(kinds) / sizeof(kinds[0]))
+
 void pd_holdings_init(struct pd_holdings *holdings_out)
 {
 	memset(holdings_out, 0, sizeof(*holdings_out));
@@ -45,36 +81,47 @@ void pd_holdings_init(struct pd_holdings *holdings_out)
 	holdings_out->claim = -1;
 }
 
-static int *make_fds(uint32_t count)
+static bool make_fds(int **fds, uint32_t count)
 {
-	int *fds = malloc((count ? count : 1) * sizeof(*fds));
+	*fds = malloc((count ? count : 1) * sizeof(**fds));
+	for (uint32_t i = 0; *fds && i < count; i++)
+		(*fds)[i] = -1;
+	return *fds != NULL;
+}
 
-	for (uint32_t i = 0; fds && i < count; i++)
-		fds[i] = -1;
-	return fds;
+static void free_fds(struct pd_holdings *holdings)
+{
+	uint32_t count;
+
+	for (size_t i = 0; i < KINDS; i++)
+		free(*fds_at(holdings, kinds[i], &count));
 }
 
 enum ps_status pd_holdings_size(struct pd_holdings *holdings, uint32_t segments,
 				uint32_t clients)
 {
-	int *segment = make_fds(segments);
-	int *pidfd = make_fds(clients);
+	struct pd_holdings sized = *holdings;
+	bool is_made = true;
+	uint32_t count;
+	int **fds;
 
 	assert(holdings->segments == 0 && holdings->clients == 0);
-	if (!segment || !pidfd) {
-		free(segment);
-		free(pidfd);
+	sized.segments = segments;
+	sized.clients = clients;
+	for (size_t i = 0; i < KINDS; i++) {
+		fds = fds_at(&sized, kinds[i], &count);
+		is_made = make_fds(fds, count) && is_made;
+	}
+	if (!is_made) {
+		free_fds(&sized);
 		return bs_fail(PS_HOST_MEMORY,
 			       "no memory for the descriptors of %" PRIu32
-			       " segments and %" PRIu32 " clients",
+			       " segments, %" PRIu32
+			       " clients and their models",
 			       segments, clients);
 	}
-	free(holdings->segment);
-	free(holdings->pidfd);
-	holdings->segments = segments;
-	holdings->clients = clients;
-	holdings->segment = segment;
-	holdings->pidfd = pidfd;
+	free_fds(holdings);
+	*holdings = sized;
 	return PS_OK;
 }
 
@@ -87,15 +134,18 @@ static void drop_fd(int *fd)
 
 void pd_holdings_done(struct pd_holdings *holdings)
 {
+	uint32_t count;
+
 	drop_fd(&holdings->journal);
 	drop_fd(&holdings->listen);
 	drop_fd(&holdings->claim);
-	for (uint32_t i = 0; i < holdings->segments; i++)
-		drop_fd(&holdings->segment[i]);
-	for (uint32_t i = 0; i < holdings->clients; i++)
-		drop_fd(&holdings->pidfd[i]);
-	free(holdings->segment);
-	free(holdings->pidfd);
+	for (size_t kind = 0; kind < KINDS; kind++) {
+		int *fds = *fds_at(holdings, kinds[kind], &count);
+
+		for (uint32_t i = 0; i < count; i++)
+			drop_fd(&fds[i]);
+	}
+	free_fds(holdings);
 	pd_holdings_init(holdings);
 }
 
@@ -161,15 +211,17 @@ static enum ps_status send_end(struct ip_conn *link)
 enum ps_status pd_hand_over(struct ip_conn *link,
 			    const struct pd_holdings *holdings)
 {
+	/* Only to find its arrays. */
+	struct pd_holdings all = *holdings;
 	enum ps_status status;
+	uint32_t count;
+	int **fds;
 
 	status = send_begin(link, holdings);
-	if (status == PS_OK)
-		status = send_pieces(link, IP_PIECE_SEGMENTS, holdings->segment,
-				     holdings->segments);
-	if (status == PS_OK)
-		status = send_pieces(link, IP_PIECE_PIDFDS, holdings->pidfd,
-				     holdings->clients);
+	for (size_t i = 0; i < KINDS && status == PS_OK; i++) {
+		fds = fds_at(&all, kinds[i], &count);
+		status = send_pieces(link, kinds[i], *fds, count);
+	}
 	if (status == PS_OK)
 		status = send_end(link);
 	return status;
@@ -233,18 +285,7 @@ static void take_begin(struct ip_message *msg, struct pd_holdings *holdings)
 		holdings->claim = ip_message_take_fd(msg, at);
 }
 
-/* NULL: there is no such kind. */
-static int *fds_of(const struct pd_holdings *holdings, uint32_t kind,
-		   uint32_t *count_out)
-{
-	*count_out = kind == IP_PIECE_SEGMENTS ? holdings->segments
-					       : holdings->clients;
-	if (kind == IP_PIECE_SEGMENTS)
-		return holdings->segment;
-	return kind == IP_PIECE_PIDFDS ? holdings->pidfd : NULL;
-}
-
-static enum ps_status check_piece(const struct pd_holdings *holdings,
+static enum ps_status check_piece(struct pd_holdings *holdings,
 				  const struct ip_message *msg)
 {
 	const struct ip_piece *piece = &msg->body.piece;
@@ -252,7 +293,7 @@ static enum ps_status check_piece(const struct pd_holdings *holdings,
 	unsigned int due = msg->type == IP_PIECE ? piece->count : 0;
 	uint32_t count;
 
-	if (!fds_of(holdings, piece->kind, &count) || piece->count == 0 ||
+	if (!fds_at(holdings, piece->kind, &count) || piece->count == 0 ||
 	    piece->count > IP_LIST_MAX || msg->fd_count != due)
 		return bs_fail(PS_PROTOCOL,
 			       "%s of kind %" PRIu32 " with %" PRIu32
@@ -285,7 +326,7 @@ enum ps_status pd_apply(struct pd_holdings *holdings, struct ip_message *msg)
 	status = check_piece(holdings, msg);
 	if (status != PS_OK)
 		return status;
-	fds = fds_of(holdings, piece->kind, &count);
+	fds = *fds_at(holdings, piece->kind, &count);
 	for (unsigned int i = 0; i < piece->count; i++) {
 		drop_fd(&fds[piece->number[i]]);
 		if (msg->type == IP_PIECE)

@@ -31,15 +31,16 @@ struct pd_holdings {
 	uint32_t clients;
 	int *segment; /* by number */
 	int *pidfd;   /* by the client's slot */
-	/* Of models; IP_MODELS_MAX of each, and as many IP_MODEL_FILES. */
-	int signal[IP_SIGNALS];
-	int *manifest;
-	int *host;
-	int *file;
+	/* Of models. */
+	int *signal;   /* by enum ip_signal */
+	int *manifest; /* by the model's place in the journal */
+	int *host;     /* the same */
+	int *file;     /* that times IP_MODEL_FILES, and which */
 };
 
 void pd_holdings_init(struct pd_holdings *holdings_out);
-/* Makes the arrays, all -1. pre: they are empty. PS_HOST_MEMORY. */
+/* Makes the arrays, all -1; without segments those of models have nothing in
+ * them. pre: they are empty. PS_HOST_MEMORY. */
 enum ps_status pd_holdings_size(struct pd_holdings *holdings, uint32_t segments,
 				uint32_t clients);
 void pd_holdings_done(struct pd_holdings *holdings); /* closes everything */

@@ -29,8 +29,11 @@
 #define SEGMENTS 1000u
 #define CLIENTS 600u
 
-/* BEGIN, four of segments, two of pidfds, END. */
-#define MESSAGES 8u
+#define FILES 300u /* of models */
+
+/* BEGIN, four of segments, two of pidfds, one of signals, of manifests and of
+ * copies, two of files, END. */
+#define MESSAGES 13u
 
 /* Two links, so that a relay can stand between: what is sent into in[1]
  * comes out of in[0], and what goes into out[1] is received from out[0]. */
@@ -87,6 +90,20 @@ static int some_file(void)
 	return fd;
 }
 
+/* The first model has no copy, the last no files; one has many. */
+static void fill_models(struct pd_holdings *holdings)
+{
+	const uint32_t last = IP_MODELS_MAX - 1;
+
+	holdings->signal[IP_SIGNAL_BOARD] = some_file();
+	holdings->signal[IP_SIGNAL_LANDED] = some_file();
+	holdings->manifest[0] = some_file();
+	holdings->manifest[last] = some_file();
+	holdings->host[last] = some_file();
+	for (uint32_t i = 0; i < FILES; i++)
+		holdings->file[i] = some_file();
+}
+
 /* All segments but the last, and every other client. */
 static void fill(struct pd_holdings *holdings)
 {
@@ -98,6 +115,7 @@ static void fill(struct pd_holdings *holdings)
 		holdings->segment[i] = some_file();
 	for (uint32_t i = 0; i < CLIENTS; i += 2)
 		holdings->pidfd[i] = some_file();
+	fill_models(holdings);
 }
 
 static void assert_same(int a, int b)
@@ -114,6 +132,19 @@ static void assert_same(int a, int b)
 	assert_int_equal(fcntl(b, F_GETFD), FD_CLOEXEC);
 }
 
+static void assert_same_models(const struct pd_holdings *a,
+			       const struct pd_holdings *b)
+{
+	for (uint32_t i = 0; i < IP_SIGNALS; i++)
+		assert_same(a->signal[i], b->signal[i]);
+	for (uint32_t i = 0; i < IP_MODELS_MAX; i++) {
+		assert_same(a->manifest[i], b->manifest[i]);
+		assert_same(a->host[i], b->host[i]);
+	}
+	for (uint32_t i = 0; i < IP_MODELS_MAX * IP_MODEL_FILES; i++)
+		assert_same(a->file[i], b->file[i]);
+}
+
 static void assert_same_holdings(const struct pd_holdings *a,
 				 const struct pd_holdings *b)
 {
@@ -126,6 +157,7 @@ static void assert_same_holdings(const struct pd_holdings *a,
 		assert_same(a->segment[i], b->segment[i]);
 	for (uint32_t i = 0; i < a->clients; i++)
 		assert_same(a->pidfd[i], b->pidfd[i]);
+	assert_same_models(a, b);
 }
 
 /* Passes @count messages on. */
@@ -321,6 +353,18 @@ static void test_half_without_a_pool_takes_no_segment(void **state)
 	th_assert_status(pd_take_over(&relay_in, &got), PS_PROTOCOL);
 }
 
+static void test_half_without_a_pool_takes_no_model(void **state)
+{
+	struct pd_holdings got;
+
+	(void)state;
+	held.listen = some_file();
+	send_begin_of(PD_JOURNAL_LAYOUT);
+	th_assert_ok(pd_tell_keep(&sender, IP_PIECE_HOSTS, 0, held.listen));
+	pd_holdings_init(&got);
+	th_assert_status(pd_take_over(&relay_in, &got), PS_PROTOCOL);
+}
+
 /* ------------------------------------------------------------------ */
 
 /* What the relay's end makes of the next message. */
@@ -371,6 +415,59 @@ static void test_half_drops_what_it_is_told_to(void **state)
 	th_assert_ok(pd_tell_drop(&sender, IP_PIECE_SEGMENTS, 1));
 	th_assert_ok(apply_next(&held));
 	assert_int_equal(held.segment[1], -1);
+}
+
+static void test_half_keeps_and_drops_what_is_of_models(void **state)
+{
+	static const enum ip_piece_kind kinds[] = { IP_PIECE_SIGNALS,
+						    IP_PIECE_MANIFESTS,
+						    IP_PIECE_HOSTS,
+						    IP_PIECE_FILES };
+	int *kept[4];
+	int fd = some_file();
+
+	(void)state;
+	th_assert_ok(pd_holdings_size(&held, 4, 4));
+	kept[0] = &held.signal[1];
+	kept[1] = &held.manifest[1];
+	kept[2] = &held.host[1];
+	kept[3] = &held.file[1];
+	for (size_t i = 0; i < 4; i++) {
+		th_assert_ok(pd_tell_keep(&sender, kinds[i], 1, fd));
+		th_assert_ok(apply_next(&held));
+		assert_same(fd, *kept[i]);
+		th_assert_ok(pd_tell_drop(&sender, kinds[i], 1));
+		th_assert_ok(apply_next(&held));
+		assert_int_equal(*kept[i], -1);
+	}
+	close(fd);
+}
+
+/* As if the wire had let it through. */
+static void expect_no_place(enum ip_piece_kind kind, uint32_t number)
+{
+	struct ip_message msg;
+
+	ip_message_init(&msg, IP_DROP, sender.minor);
+	msg.body.piece.kind = kind;
+	msg.body.piece.count = 1;
+	msg.body.piece.number[0] = number;
+	th_assert_status(pd_apply(&held, &msg), PS_PROTOCOL);
+	msg.type = IP_PIECE;
+	msg.fds[msg.fd_count++] = some_file();
+	th_assert_status(pd_apply(&held, &msg), PS_PROTOCOL);
+	ip_message_done(&msg);
+}
+
+static void test_half_model_out_of_range_is_refused(void **state)
+{
+	(void)state;
+	th_assert_ok(pd_holdings_size(&held, 4, 5));
+	expect_no_place(IP_PIECE_SIGNALS, IP_SIGNALS);
+	expect_no_place(IP_PIECE_MANIFESTS, IP_MODELS_MAX);
+	expect_no_place(IP_PIECE_HOSTS, IP_MODELS_MAX);
+	expect_no_place(IP_PIECE_FILES, IP_MODELS_MAX * IP_MODEL_FILES);
+	expect_no_place((enum ip_piece_kind)(IP_PIECE_FILES + 1), 0);
 }
 
 static void test_half_number_out_of_range_is_refused(void **state)
@@ -563,9 +660,12 @@ static const struct th_test tests[] = {
 	LINKED(test_half_note_in_place_of_begin_is_refused),
 	LINKED(test_half_note_within_a_hand_over_is_refused),
 	LINKED(test_half_without_a_pool_takes_no_segment),
+	LINKED(test_half_without_a_pool_takes_no_model),
 	LINKED(test_half_keeps_what_it_is_told_to),
 	LINKED(test_half_told_twice_keeps_the_second),
 	LINKED(test_half_drops_what_it_is_told_to),
+	LINKED(test_half_keeps_and_drops_what_is_of_models),
+	LINKED(test_half_model_out_of_range_is_refused),
 	LINKED(test_half_number_out_of_range_is_refused),
 	LINKED(test_half_end_without_a_hand_over_is_refused),
 	LINKED(test_half_applies_no_note),
