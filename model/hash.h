@@ -22,9 +22,10 @@ static inline uint64_t md_chunks(uint64_t bytes)
 
 void md_hash_chunk(const void *bytes, size_t size,
 		   uint8_t hash_out[MD_HASH_BYTES]);
-/* @chunk: md_chunks(@bytes) of them. Between the tensors there are zeros. */
+/* @chunks: the hashes of the md_chunks(@bytes) chunks, one behind the other.
+ * Between the tensors there are zeros. */
 void md_hash_model(const struct md_tensor *tensors, size_t count,
-		   uint64_t bytes, const uint8_t (*chunk)[MD_HASH_BYTES],
+		   uint64_t bytes, const uint8_t *chunks,
 		   uint8_t hash_out[MD_HASH_BYTES]);
 
 #endif /* MODEL_HASH_H */

@@ -13,6 +13,7 @@
 
 #include "base/arith.h"
 #include "base/status.h"
+#include "model/show.h"
 
 #define LENGTH_BYTES 8u
 #define METADATA_KEY "__metadata__"
@@ -22,46 +23,6 @@
 /* A tensor has two commas of its own, one in data_offsets, one behind it and
  * fewer than MD_MAX_RANK in its shape; a wrong shape may have a few more. */
 #define MAX_COMMAS ((8ull + MD_MAX_RANK) * MD_MAX_TENSORS + MD_MAX_METADATA)
-
-struct dtype_row {
-	const char *name;
-	unsigned int bits;
-};
-
-static const struct dtype_row dtypes[MD_DTYPE_COUNT] = {
-#define DTYPE(name, bits) [MD_##name] = { #name, bits },
-#include "model/dtypes.h"
-#undef DTYPE
-};
-
-/* A text from the file, short and fit for a terminal. */
-struct shown {
-	char text[96];
-};
-
-static struct shown show(const char *text)
-{
-	struct shown shown;
-	size_t i;
-
-	for (i = 0; text[i] != '\0' && i + 1 < sizeof(shown.text); i++) {
-		unsigned char c = (unsigned char)text[i];
-
-		shown.text[i] = c < 0x20 || c == 0x7f ? '?' : text[i];
-	}
-	shown.text[i] = '\0';
-	return shown;
-}
-
-const char *md_dtype_name(enum md_dtype dtype)
-{
-	return (size_t)dtype < MD_DTYPE_COUNT ? dtypes[dtype].name : NULL;
-}
-
-unsigned int md_dtype_bits(enum md_dtype dtype)
-{
-	return dtypes[dtype].bits;
-}
 
 /* ---- one tensor ---- */
 
@@ -73,16 +34,16 @@ static enum ps_status parse_dtype(const char *name, const json_t *value,
 	if (text == NULL)
 		return bs_fail(PS_INVALID_ARGUMENT,
 			       "tensor %s: its dtype is no string",
-			       show(name).text);
+			       md_show(name).text);
 	for (unsigned int i = 0; i < MD_DTYPE_COUNT; i++) {
-		if (strcmp(text, dtypes[i].name) != 0)
+		if (strcmp(text, md_dtype_name((enum md_dtype)i)) != 0)
 			continue;
 		*dtype_out = (enum md_dtype)i;
 		return PS_OK;
 	}
 	return bs_fail(PS_INVALID_ARGUMENT,
-		       "tensor %s: the format has no dtype %s", show(name).text,
-		       show(text).text);
+		       "tensor %s: the format has no dtype %s",
+		       md_show(name).text, md_show(text).text);
 }
 
 static bool read_number(const json_t *value, uint64_t *number_out)
@@ -100,43 +61,20 @@ static enum ps_status parse_shape(const json_t *value, struct md_tensor *tensor)
 	if (!json_is_array(value))
 		return bs_fail(PS_INVALID_ARGUMENT,
 			       "tensor %s: its shape is no array",
-			       show(tensor->name).text);
+			       md_show(tensor->name).text);
 	if (rank > MD_MAX_RANK)
 		return bs_fail(PS_UNSUPPORTED,
 			       "tensor %s has %zu dimensions; at most %u are "
 			       "supported",
-			       show(tensor->name).text, rank, MD_MAX_RANK);
+			       md_show(tensor->name).text, rank, MD_MAX_RANK);
 	for (size_t i = 0; i < rank; i++) {
 		if (!read_number(json_array_get(value, i), &tensor->shape[i]))
 			return bs_fail(PS_INVALID_ARGUMENT,
 				       "tensor %s: dimension %zu is not a "
 				       "whole number of 0 or more",
-				       show(tensor->name).text, i);
+				       md_show(tensor->name).text, i);
 	}
 	tensor->rank = (uint32_t)rank;
-	return PS_OK;
-}
-
-/* What shape and dtype ask for. */
-static enum ps_status count_bytes(const struct md_tensor *tensor,
-				  uint64_t *bytes_out)
-{
-	uint64_t bits = md_dtype_bits(tensor->dtype);
-
-	for (uint32_t i = 0; i < tensor->rank; i++) {
-		if (!bs_mul(bits, tensor->shape[i], &bits))
-			return bs_fail(PS_INVALID_ARGUMENT,
-				       "tensor %s: the product of its shape "
-				       "overflows at dimension %u, %" PRIu64,
-				       show(tensor->name).text, i,
-				       tensor->shape[i]);
-	}
-	if (bits % 8 != 0)
-		return bs_fail(PS_INVALID_ARGUMENT,
-			       "tensor %s: %" PRIu64 " bits are not a whole "
-			       "number of bytes",
-			       show(tensor->name).text, bits);
-	*bytes_out = bits / 8;
 	return PS_OK;
 }
 
@@ -155,18 +93,19 @@ static enum ps_status parse_offsets(const json_t *value, uint64_t data_start,
 		return bs_fail(PS_INVALID_ARGUMENT,
 			       "tensor %s: its data_offsets are not two whole "
 			       "numbers of 0 or more",
-			       show(tensor->name).text);
+			       md_show(tensor->name).text);
 	if (begin > end || end > data_bytes)
 		return bs_fail(PS_INVALID_ARGUMENT,
 			       "tensor %s: its data_offsets %" PRIu64
 			       " to %" PRIu64 " are not a range in the %" PRIu64
 			       " bytes of data that the file has",
-			       show(tensor->name).text, begin, end, data_bytes);
+			       md_show(tensor->name).text, begin, end,
+			       data_bytes);
 	if (end - begin != tensor->bytes)
 		return bs_fail(PS_INVALID_ARGUMENT,
 			       "tensor %s: its data_offsets give it %" PRIu64
 			       " bytes, its shape and dtype %" PRIu64,
-			       show(tensor->name).text, end - begin,
+			       md_show(tensor->name).text, end - begin,
 			       tensor->bytes);
 	tensor->offset = data_start + begin;
 	return PS_OK;
@@ -183,18 +122,18 @@ static enum ps_status parse_tensor(const char *name, const json_t *info,
 		return bs_fail(PS_UNSUPPORTED,
 			       "tensor %s...: its name has %zu bytes; at most "
 			       "%u are supported",
-			       show(name).text, strlen(name), MD_MAX_NAME);
+			       md_show(name).text, strlen(name), MD_MAX_NAME);
 	if (json_object_size(info) != 3)
 		return bs_fail(PS_INVALID_ARGUMENT,
 			       "tensor %s: it is not an object of exactly "
 			       "dtype, shape and data_offsets",
-			       show(name).text);
+			       md_show(name).text);
 	status = parse_dtype(name, json_object_get(info, "dtype"),
 			     &tensor->dtype);
 	if (status == PS_OK)
 		status = parse_shape(json_object_get(info, "shape"), tensor);
 	if (status == PS_OK)
-		status = count_bytes(tensor, &tensor->bytes);
+		status = md_tensor_bytes(tensor, &tensor->bytes);
 	if (status == PS_OK)
 		status = parse_offsets(json_object_get(info, "data_offsets"),
 				       data_start, file_bytes, tensor);
@@ -221,7 +160,7 @@ static enum ps_status check_metadata(json_t *metadata)
 		if (!json_is_string(value))
 			return bs_fail(PS_INVALID_ARGUMENT,
 				       METADATA_KEY " entry %s is no string",
-				       show(key).text);
+				       md_show(key).text);
 	}
 	return PS_OK;
 }
@@ -257,15 +196,15 @@ static enum ps_status check_cover(const struct md_file *file,
 				PS_INVALID_ARGUMENT,
 				"tensor %s overlaps tensor %s by %" PRIu64
 				" bytes",
-				show(tensor->name).text,
-				show(tensor[-1].name).text,
+				md_show(tensor->name).text,
+				md_show(tensor[-1].name).text,
 				next - tensor->offset);
 		if (tensor->offset > next)
 			return bs_fail(PS_INVALID_ARGUMENT,
 				       "%" PRIu64 " bytes before tensor %s "
 				       "belong to no tensor",
 				       tensor->offset - next,
-				       show(tensor->name).text);
+				       md_show(tensor->name).text);
 		next += tensor->bytes;
 	}
 	if (next != file_bytes)
@@ -358,7 +297,7 @@ static enum ps_status load_json(const char *text, size_t bytes,
 	if (root == NULL)
 		return bs_fail(PS_INVALID_ARGUMENT,
 			       "the header is not valid JSON at byte %d: %s",
-			       error.position, show(error.text).text);
+			       error.position, md_show(error.text).text);
 	*root_out = root;
 	return PS_OK;
 }

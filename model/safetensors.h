@@ -79,5 +79,9 @@ const char *md_file_metadata(const struct md_file *file, const char *key);
 const char *md_dtype_name(enum md_dtype dtype);
 /* The bits of one element. pre: dtype < MD_DTYPE_COUNT. */
 unsigned int md_dtype_bits(enum md_dtype dtype);
+/* What a tensor's shape and dtype ask for. PS_INVALID_ARGUMENT: more than
+ * fits a number, or no whole bytes. pre: its dtype and rank are in bounds. */
+enum ps_status md_tensor_bytes(const struct md_tensor *tensor,
+			       uint64_t *bytes_out);
 
 #endif /* MODEL_SAFETENSORS_H */
