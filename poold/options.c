@@ -12,9 +12,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define CLIENTS_DEFAULT 1024u
 #define MODE_DEFAULT 0600u
+#define HOST_DEFAULT "50%"
+#define YIELD_DEFAULT_MS 2000u
 
 enum key {
 	KEY_GPU = 'g',
@@ -31,6 +34,9 @@ enum key {
 	KEY_MODE,
 	KEY_OWNER,
 	KEY_GROUP,
+	KEY_HOST,
+	KEY_YIELD,
+	KEY_STOP_DEAF,
 	KEY_ROLE,
 	KEY_LINK,
 };
@@ -63,7 +69,18 @@ static const struct argp_option table[] = {
 	  0 },
 	{ "clients", KEY_CLIENTS, "N", 0,
 	  "room for so many clients (default: 1024)", 0 },
-	{ NULL, 0, NULL, 0, "Other:", 3 },
+	{ NULL, 0, NULL, 0, "Models:", 3 },
+	{ "host-memory", KEY_HOST, "BYTES|PERCENT", 0,
+	  "what the copies of models in host memory may take together "
+	  "(default: 50% of the machine's)",
+	  0 },
+	{ "yield-ms", KEY_YIELD, "MS", 0,
+	  "how long a client may take to answer when its models are in the way "
+	  "(default: 2000)",
+	  0 },
+	{ "stop-deaf", KEY_STOP_DEAF, NULL, 0,
+	  "kill clients that do not answer in that time", 0 },
+	{ NULL, 0, NULL, 0, "Other:", 4 },
 	{ "pid-file", KEY_PID_FILE, "FILE", 0, "keep the process number there",
 	  0 },
 	{ "verbose", KEY_VERBOSE, NULL, 0, "log details", 0 },
@@ -116,12 +133,13 @@ static unsigned int parse_number(const char *text, const char *option,
 }
 
 /* Only its form: the whole is not known yet. */
-static const char *check_parameter(const char *text, struct argp_state *state)
+static const char *check_part(const char *text, const char *option,
+			      struct argp_state *state)
 {
 	uint64_t bytes;
 
 	if (bs_size_parse(text, UINT64_C(1) << 40, &bytes) != PS_OK)
-		argp_error(state, "--parameter: %s", bs_fail_text());
+		argp_error(state, "%s: %s", option, bs_fail_text());
 	return text;
 }
 
@@ -152,7 +170,7 @@ static bool parse_pool(int key, char *text, struct argp_state *state,
 		plan->headroom = parse_size(text, "--headroom", state);
 		return true;
 	case KEY_PARAMETER:
-		plan->parameter = check_parameter(text, state);
+		plan->parameter = check_part(text, "--parameter", state);
 		return true;
 	case KEY_SEGMENT:
 		plan->segment = parse_size(text, "--segment", state);
@@ -160,6 +178,25 @@ static bool parse_pool(int key, char *text, struct argp_state *state,
 	case KEY_CLIENTS:
 		plan->clients = parse_number(text, "--clients", 1,
 					     IP_CLIENTS_MAX, 10, state);
+		return true;
+	default:
+		return false;
+	}
+}
+
+static bool parse_models(int key, char *text, struct argp_state *state,
+			 struct pd_options *options)
+{
+	switch (key) {
+	case KEY_HOST:
+		options->host = check_part(text, "--host-memory", state);
+		return true;
+	case KEY_YIELD:
+		options->yield_ms = parse_number(text, "--yield-ms", 10,
+						 IP_WAIT_MAX_MS, 10, state);
+		return true;
+	case KEY_STOP_DEAF:
+		options->stops_deaf = true;
 		return true;
 	default:
 		return false;
@@ -194,7 +231,8 @@ static error_t parse(int key, char *text, struct argp_state *state)
 	struct parsing *parsing = state->input;
 	struct pd_options *options = &parsing->options;
 
-	if (parse_pool(key, text, state, &options->plan))
+	if (parse_pool(key, text, state, &options->plan) ||
+	    parse_models(key, text, state, options))
 		return 0;
 	switch (key) {
 	case KEY_SOCKET:
@@ -245,6 +283,7 @@ void pd_options_parse(int argc, char **argv, struct pd_options *options_out)
 		.options = {
 			.link = -1,
 			.mode = MODE_DEFAULT,
+			.yield_ms = YIELD_DEFAULT_MS,
 			.plan = {
 				.headroom = UINT64_MAX,
 				.clients = CLIENTS_DEFAULT,
@@ -255,6 +294,25 @@ void pd_options_parse(int argc, char **argv, struct pd_options *options_out)
 	/* Mistakes end the program in there, with EX_USAGE. */
 	argp_parse(&argp, argc, argv, 0, NULL, &parsing);
 	*options_out = parsing.options;
+}
+
+static uint64_t machine_bytes(void)
+{
+	long pages = sysconf(_SC_PHYS_PAGES);
+	long page = sysconf(_SC_PAGESIZE);
+
+	return pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : 0;
+}
+
+uint64_t pd_options_host_bytes(const struct pd_options *options)
+{
+	const char *text = options->host ? options->host : HOST_DEFAULT;
+	uint64_t bytes = 0;
+
+	/* Its form was checked; of a machine of unknown size there is none. */
+	if (bs_size_parse(text, machine_bytes(), &bytes) != PS_OK)
+		return 0;
+	return bytes;
 }
 
 /* ------------------------------------------------------------------ */

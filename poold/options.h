@@ -22,7 +22,7 @@ struct pd_options {
 	const char *limits;   /* path; NULL: the defaults */
 	const char *host;     /* "64G", "50%" of the machine's memory, for
 			       * models; NULL: half */
-	uint32_t yield_ms;    /* what clients get to answer a YIELD */
+	uint32_t yield_ms;    /* what clients get to answer YIELD */
 	bool stops_deaf;      /* kills who does not */
 	bool is_verbose;
 };
@@ -30,6 +30,9 @@ struct pd_options {
 /* Parses; prints help, version or what is wrong by itself and exits then
  * (argp). The texts live as long as argv. */
 void pd_options_parse(int argc, char **argv, struct pd_options *options_out);
+
+/* Bytes of host memory that the copies of models may have together. */
+uint64_t pd_options_host_bytes(const struct pd_options *options);
 
 /* The arguments that start the other half with the same options: argv of this
  * process with --role and --link put in; free() the array only. */

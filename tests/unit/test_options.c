@@ -115,6 +115,9 @@ static void test_options_none_are_the_defaults(void **state)
 	assert_null(options.limits);
 	assert_null(options.pid_file);
 	assert_false(options.is_verbose);
+	assert_null(options.host);
+	assert_int_equal(options.yield_ms, 2000);
+	assert_false(options.stops_deaf);
 }
 
 static void test_options_of_the_pool_are_read(void **state)
@@ -143,6 +146,30 @@ static void test_options_of_the_socket_are_read(void **state)
 	assert_true(parse("-v", NULL).is_verbose);
 }
 
+static void test_options_of_models_are_read(void **state)
+{
+	struct pd_options options;
+
+	(void)state;
+	options = parse("--host-memory", "64G");
+	assert_string_equal(options.host, "64G");
+	assert_true(pd_options_host_bytes(&options) == UINT64_C(64) << 30);
+	assert_int_equal(parse("--yield-ms=250", NULL).yield_ms, 250);
+	assert_true(parse("--stop-deaf", NULL).stops_deaf);
+}
+
+static void test_options_host_memory_is_a_part_of_the_machine_s(void **state)
+{
+	struct pd_options options = parse(NULL, NULL);
+	uint64_t all = (uint64_t)sysconf(_SC_PHYS_PAGES) *
+		       (uint64_t)sysconf(_SC_PAGESIZE);
+
+	(void)state;
+	assert_true(pd_options_host_bytes(&options) == all / 2);
+	options = parse("--host-memory=25%", NULL);
+	assert_true(pd_options_host_bytes(&options) == all / 4);
+}
+
 static void test_options_environment_names_the_socket(void **state)
 {
 	(void)state;
@@ -161,6 +188,8 @@ static void test_options_size_without_sense_is_wrong(void **state)
 	assert_wrong("--segment=", "--segment");
 	assert_wrong("--parameter=lots", "--parameter");
 	assert_wrong("--parameter=101%", "--parameter");
+	assert_wrong("--host-memory=101%", "--host-memory");
+	assert_wrong("--host-memory=much", "--host-memory");
 }
 
 static void test_options_number_out_of_range_is_wrong(void **state)
@@ -172,6 +201,8 @@ static void test_options_number_out_of_range_is_wrong(void **state)
 	assert_wrong("--clients=-1", "--clients");
 	assert_wrong("--socket-mode=1777", "from 0 to 777");
 	assert_wrong("--socket-mode=8", "octal");
+	assert_wrong("--yield-ms=9", "from 10 to 60000");
+	assert_wrong("--yield-ms=60001", "from 10 to 60000");
 }
 
 static void test_options_word_without_option_is_wrong(void **state)
@@ -201,10 +232,12 @@ static void test_options_role_without_link_is_wrong(void **state)
 static void test_options_help_names_each_but_the_hidden(void **state)
 {
 	static const char *const named[] = {
-		"--gpu",          "--size",     "--headroom", "--parameter",
-		"--segment",      "--socket",   "--limits",   "--socket-mode",
-		"--socket-owner", "--pid-file", "--clients",  "--socket-group",
-		"--verbose",      "--version",
+		"--gpu",       "--size",        "--headroom",
+		"--parameter", "--segment",     "--socket",
+		"--limits",    "--socket-mode", "--socket-owner",
+		"--pid-file",  "--clients",     "--socket-group",
+		"--verbose",   "--version",     "--host-memory",
+		"--yield-ms",  "--stop-deaf",
 	};
 	const char *text = assert_ends("--help", 0);
 
@@ -296,6 +329,8 @@ static const struct th_test tests[] = {
 	TH_TEST(test_options_none_are_the_defaults),
 	TH_TEST(test_options_of_the_pool_are_read),
 	TH_TEST(test_options_of_the_socket_are_read),
+	TH_TEST(test_options_of_models_are_read),
+	TH_TEST(test_options_host_memory_is_a_part_of_the_machine_s),
 	TH_TEST(test_options_environment_names_the_socket),
 	TH_TEST(test_options_size_without_sense_is_wrong),
 	TH_TEST(test_options_number_out_of_range_is_wrong),
