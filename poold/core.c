@@ -535,6 +535,42 @@ static enum ps_status need_leased(const struct pd_core *core, uint32_t slot,
 	return PS_OK;
 }
 
+/* A model's are given with the model only, and what it left behind to who
+ * could read it. */
+static enum ps_status need_parameter(const struct pd_core *core, uint32_t n,
+				     uint32_t uid)
+{
+	struct pd_segment_record record = pd_journal_segment(core->journal, n);
+
+	if (record.model != PD_NO_MODEL)
+		return bs_fail(PS_REFUSED,
+			       "a model lies in segment %u of the parameter "
+			       "region; attach to the model, or have it "
+			       "evicted (poolswitch model list)",
+			       n);
+	if (record.state != PD_PARAMETER ||
+	    (record.user != PD_NO_USER && record.user != PD_ANY_USER &&
+	     record.user != uid))
+		return bs_fail(PS_REFUSED,
+			       "segment %u of the parameter region has a model "
+			       "of another user's in it, or its record in the "
+			       "journal is damaged",
+			       n);
+	return PS_OK;
+}
+
+static enum ps_status need_parameters(const struct pd_core *core, uint32_t slot,
+				      uint32_t first, uint32_t end)
+{
+	uint32_t uid = core->clients[slot].record.uid;
+	enum ps_status status = PS_OK;
+	uint32_t n;
+
+	for (n = first; n < end && status == PS_OK; n++)
+		status = need_parameter(core, n, uid);
+	return status;
+}
+
 enum ps_status pd_core_need(const struct pd_core *core, uint32_t slot,
 			    const struct ip_need *need, bool *write_out)
 {
@@ -551,11 +587,12 @@ enum ps_status pd_core_need(const struct pd_core *core, uint32_t slot,
 			       "parameters end at %u, the pool at %u",
 			       need->count, need->first, core->first,
 			       core->end);
-	if (end > core->first) {
+	if (end > core->first)
 		status = need_leased(core, slot, need->first, end);
-		if (status != PS_OK)
-			return status;
-	}
+	else
+		status = need_parameters(core, slot, need->first, end);
+	if (status != PS_OK)
+		return status;
 	*write_out = end > core->first ||
 		     (core->clients[slot].record.flags & IP_ATTACH_WRITE) != 0;
 	return PS_OK;

@@ -193,8 +193,9 @@ enum ps_status pd_core_give(struct pd_core *core, uint32_t slot,
  * is welcome all the same. PS_PROTOCOL as above. */
 enum ps_status pd_core_recalled(struct pd_core *core, uint32_t slot,
 				const struct ip_list *list, uint64_t now_ms);
-/* Whether the client may have descriptors of these: PS_OK, PS_PERMISSION or
- * PS_OUT_OF_RANGE. @write_out: writable. */
+/* Whether the client may have descriptors of these: PS_OK, PS_PERMISSION,
+ * PS_OUT_OF_RANGE, or PS_REFUSED: a model lies in one, or left there what the
+ * client's user may not read. @write_out: writable. */
 enum ps_status pd_core_need(const struct pd_core *core, uint32_t slot,
 			    const struct ip_need *need, bool *write_out);
 

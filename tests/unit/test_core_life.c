@@ -381,6 +381,43 @@ static void test_core_need_of_parameters_is_as_attached(void **state)
 	assert_true(write);
 }
 
+/* What the journal says of the last segment of the region. */
+static void put_parameter(uint32_t model, uint32_t user)
+{
+	struct pd_segment_record record =
+		pd_journal_segment(world.journal, PARAMETER - 1);
+
+	record.model = model;
+	record.user = user;
+	pd_journal_put_segment(world.journal, PARAMETER - 1, &record);
+}
+
+static void test_core_need_of_a_model_s_is_refused(void **state)
+{
+	bool write;
+
+	(void)state;
+	put_parameter(0, PD_ANY_USER);
+	th_assert_status(need(PARAMETER - 1, 1, &write), PS_REFUSED);
+	assert_non_null(strstr(bs_fail_text(), "attach to the model"));
+	th_assert_status(need(0, PARAMETER, &write), PS_REFUSED);
+	th_assert_ok(need(0, PARAMETER - 1, &write));
+	put_parameter(PD_NO_MODEL, PD_ANY_USER);
+	th_assert_ok(need(0, PARAMETER, &write));
+}
+
+static void test_core_need_of_what_anothers_model_left_is_refused(void **state)
+{
+	uint32_t uid = view_of(a).record.uid;
+	bool write;
+
+	(void)state;
+	put_parameter(PD_NO_MODEL, uid + 1);
+	th_assert_status(need(0, PARAMETER, &write), PS_REFUSED);
+	put_parameter(PD_NO_MODEL, uid);
+	th_assert_ok(need(0, PARAMETER, &write));
+}
+
 static void test_core_need_of_anothers_is_not_permitted(void **state)
 {
 	bool write;
@@ -550,6 +587,8 @@ static const struct th_test tests[] = {
 	TEST(test_core_recalled_takes_leased_and_parked_ones),
 	TEST(test_core_need_of_leased_ones_is_writable),
 	TEST(test_core_need_of_parameters_is_as_attached),
+	TEST(test_core_need_of_a_model_s_is_refused),
+	TEST(test_core_need_of_what_anothers_model_left_is_refused),
 	TEST(test_core_need_of_anothers_is_not_permitted),
 	TEST(test_core_need_of_a_parked_one_is_not_permitted),
 	TEST(test_core_need_out_of_the_regions_is_out_of_range),
