@@ -1,7 +1,7 @@
 /* SPDX-FileCopyrightText: 2026 The poolswitch authors */
 /* SPDX-License-Identifier: Apache-2.0 */
 
-#include "ipc/client.h"
+#include "ipc/client_turns.h"
 
 #include "base/status.h"
 
@@ -26,13 +26,27 @@
 /* A status that only a newer daemon knows. */
 static enum ps_status known_status(uint32_t status)
 {
-	return status <= PS_NO_DAEMON ? (enum ps_status)status : PS_REFUSED;
+	return status <= PS_LOAD_FAILED ? (enum ps_status)status : PS_REFUSED;
 }
 
-static enum ps_status refused(struct ip_client *client,
-			      const struct ip_refuse *refuse)
+static enum ps_status too_old(uint16_t theirs, uint16_t minor, const char *what)
 {
+	return bs_fail(PS_UNSUPPORTED,
+		       "poolswitchd speaks protocol %u.%u, %s came with %u.%u: "
+		       "install a newer one",
+		       IP_MAJOR, theirs, what, IP_MAJOR, minor);
+}
+
+/* An older daemon cannot say more of a message than that it is unknown. */
+static enum ps_status refused(struct ip_client *client,
+			      const struct ip_message *msg)
+{
+	const struct ip_refuse *refuse = &msg->body.refuse;
+	const struct ip_rule *said = ip_rule_find(client->said);
+
 	client->conn.over = true;
+	if (said && msg->minor < said->since)
+		return too_old(msg->minor, said->since, said->name);
 	return bs_fail(known_status(refuse->status), "poolswitchd refuses: %s",
 		       refuse->text);
 }
@@ -44,7 +58,7 @@ static enum ps_status find_reason(struct ip_client *client)
 
 	if (!ip_conn_find_refusal(&client->conn, &msg))
 		return status;
-	status = refused(client, &msg.body.refuse);
+	status = refused(client, &msg);
 	ip_message_done(&msg);
 	return status;
 }
@@ -62,10 +76,11 @@ static enum ps_status next_seq(struct ip_client *client, uint32_t *seq_out)
 }
 
 /* All requests begin with their number. */
-static enum ps_status say(struct ip_client *client, struct ip_message *msg)
+enum ps_status ip_client_say(struct ip_client *client, struct ip_message *msg)
 {
 	enum ps_status status = next_seq(client, &msg->body.number.seq);
 
+	client->said = msg->type;
 	if (status == PS_OK)
 		status = ip_conn_send(&client->conn, msg);
 	return status == PS_PEER_GONE ? find_reason(client) : status;
@@ -94,7 +109,7 @@ static enum ps_status check_answer(struct ip_client *client, enum ip_type type,
 	enum ps_status status;
 
 	if (msg->type == IP_REFUSE)
-		return refused(client, &msg->body.refuse);
+		return refused(client, msg);
 	status = check_minor(client, msg);
 	if (status != PS_OK)
 		return status;
@@ -112,50 +127,48 @@ static enum ps_status check_answer(struct ip_client *client, enum ip_type type,
 	return PS_OK;
 }
 
-/* Receives the answer, of @type; ip_message_done() it. @extra_ms: what the
- * daemon itself may wait. */
-static enum ps_status hear(struct ip_client *client, enum ip_type type,
-			   uint32_t extra_ms, struct ip_message *msg)
+enum ps_status ip_client_hear(struct ip_client *client, enum ip_type type,
+			      uint32_t extra_ms, struct ip_message *msg_out)
 {
 	struct ip_conn patient = client->conn;
 	enum ps_status status;
 
-	assert(extra_ms <= IP_WAIT_MAX_MS);
+	assert(extra_ms <= IP_ORDER_WAIT_MAX_MS);
 	if (patient.timeout_ms > INT32_MAX - (int)extra_ms)
 		patient.timeout_ms = INT32_MAX;
 	else
 		patient.timeout_ms += (int)extra_ms;
-	status = ip_conn_receive(&patient, msg);
+	status = ip_conn_receive(&patient, msg_out);
 	if (status != PS_OK)
 		return bs_fail_prefix(status, "waiting for %s of poolswitchd",
 				      ip_type_name((uint16_t)type));
-	status = check_answer(client, type, msg);
+	status = check_answer(client, type, msg_out);
 	if (status != PS_OK)
-		ip_message_done(msg);
+		ip_message_done(msg_out);
 	return status;
 }
 
-/* Of what minor 3 brought. */
+enum ps_status ip_client_needs(const struct ip_client *client, uint16_t minor,
+			       const char *what)
+{
+	if (client->conn.minor >= minor)
+		return PS_OK;
+	return too_old(client->conn.minor, minor, what);
+}
+
 static enum ps_status needs_outside(const struct ip_client *client,
 				    const char *what)
 {
-	if (client->conn.minor >= IP_MINOR_OUTSIDE)
-		return PS_OK;
-	return bs_fail(PS_UNSUPPORTED,
-		       "poolswitchd speaks protocol %u.%u, %s came with %u.%u: "
-		       "install a newer one",
-		       IP_MAJOR, client->conn.minor, what, IP_MAJOR,
-		       IP_MINOR_OUTSIDE);
+	return ip_client_needs(client, IP_MINOR_OUTSIDE, what);
 }
 
-/* A request that is answered by a number only. */
-static enum ps_status do_simply(struct ip_client *client,
-				struct ip_message *msg)
+enum ps_status ip_client_do(struct ip_client *client, uint32_t extra_ms,
+			    struct ip_message *msg)
 {
-	enum ps_status status = say(client, msg);
+	enum ps_status status = ip_client_say(client, msg);
 
 	if (status == PS_OK)
-		status = hear(client, IP_DID, 0, msg);
+		status = ip_client_hear(client, IP_DID, extra_ms, msg);
 	if (status == PS_OK)
 		ip_message_done(msg);
 	return status;
@@ -216,16 +229,16 @@ enum ps_status ip_client_attach(struct ip_client *client,
 	attach->minor_low = IP_MINOR_DAEMON;
 	msg.body.attach = *attach;
 	add_pidfd(&msg);
-	status = say(client, &msg);
+	status = ip_client_say(client, &msg);
 	if (status == PS_SYSTEM && errno == EPERM && msg.fd_count > 0) {
 		/* It takes no descriptors, and needs none (SO_PASSRIGHTS). */
 		ip_message_done(&msg);
-		status = say(client, &msg);
+		status = ip_client_say(client, &msg);
 	}
 	attach->seq = client->seq;
 	ip_message_done(&msg);
 	if (status == PS_OK)
-		status = hear(client, IP_WELCOME, 0, &msg);
+		status = ip_client_hear(client, IP_WELCOME, 0, &msg);
 	if (status != PS_OK)
 		return status;
 	status = check_welcome(attach, &msg.body.welcome);
@@ -243,7 +256,7 @@ enum ps_status ip_client_held(struct ip_client *client,
 			      struct ip_list *held_out)
 {
 	struct ip_message msg;
-	enum ps_status status = hear(client, IP_HELD, 0, &msg);
+	enum ps_status status = ip_client_hear(client, IP_HELD, 0, &msg);
 
 	if (status != PS_OK)
 		return status;
@@ -257,7 +270,7 @@ enum ps_status ip_client_leave(struct ip_client *client)
 	struct ip_message msg;
 
 	ip_message_init(&msg, IP_LEAVE, client->conn.minor);
-	return do_simply(client, &msg);
+	return ip_client_do(client, 0, &msg);
 }
 
 /* ------------------------------------------------------------------ */
@@ -291,7 +304,7 @@ enum ps_status ip_client_take_say(struct ip_client *client,
 		return status;
 	ip_message_init(&msg, IP_TAKE, client->conn.minor);
 	msg.body.take = *take;
-	status = say(client, &msg);
+	status = ip_client_say(client, &msg);
 	client->wanted = take->count;
 	client->wait_ms = take->wait_ms;
 	client->is_outside = is_outside;
@@ -324,7 +337,8 @@ enum ps_status ip_client_take(struct ip_client *client,
 	struct ip_message msg;
 
 	if (status == PS_OK)
-		status = hear(client, IP_GRANT, client->wait_ms, &msg);
+		status =
+			ip_client_hear(client, IP_GRANT, client->wait_ms, &msg);
 	if (status != PS_OK)
 		return status;
 	status = check_grant(client, &msg.body.list);
@@ -353,7 +367,7 @@ static enum ps_status send_list(struct ip_client *client, enum ip_type type,
 		msg.body.list.count = part;
 		memcpy(msg.body.list.segment, segments,
 		       part * sizeof(*segments));
-		status = do_simply(client, &msg);
+		status = ip_client_do(client, 0, &msg);
 		segments += part;
 		count -= part;
 	}
@@ -388,9 +402,9 @@ static enum ps_status ask_for(struct ip_client *client,
 
 	ip_message_init(&msg, IP_NEED, client->conn.minor);
 	msg.body.need = *need;
-	status = say(client, &msg);
+	status = ip_client_say(client, &msg);
 	if (status == PS_OK)
-		status = hear(client, IP_PART, 0, &msg);
+		status = ip_client_hear(client, IP_PART, 0, &msg);
 	if (status != PS_OK)
 		return status;
 	status = check_part(&msg.body.part, need);
@@ -441,9 +455,9 @@ enum ps_status ip_client_issue(struct ip_client *client,
 		return status;
 	ip_message_init(&msg, IP_ISSUE, client->conn.minor);
 	msg.body.issue = *issue;
-	status = say(client, &msg);
+	status = ip_client_say(client, &msg);
 	if (status == PS_OK)
-		status = hear(client, IP_TICKET, 0, &msg);
+		status = ip_client_hear(client, IP_TICKET, 0, &msg);
 	if (status != PS_OK)
 		return status;
 	memcpy(ticket_out, msg.body.ticket.ticket, IP_TICKET_BYTES);
@@ -461,7 +475,7 @@ static enum ps_status say_open(struct ip_client *client, const uint8_t *ticket)
 	ip_message_init(&msg, IP_OPEN, client->conn.minor);
 	memcpy(msg.body.ticket.ticket, ticket, IP_TICKET_BYTES);
 	client->wanted = IP_SEGMENTS_MAX;
-	return say(client, &msg);
+	return ip_client_say(client, &msg);
 }
 
 /* All messages of an answer are about the same memory. */
@@ -493,7 +507,7 @@ enum ps_status ip_client_open(struct ip_client *client, const uint8_t *ticket,
 	struct ip_message msg;
 
 	if (status == PS_OK)
-		status = hear(client, IP_OPENED, 0, &msg);
+		status = ip_client_hear(client, IP_OPENED, 0, &msg);
 	if (status != PS_OK)
 		return status;
 	status = check_opened(client, ticket != NULL, &msg.body.opened);
@@ -591,9 +605,9 @@ enum ps_status ip_client_ask(struct ip_client *client,
 
 	ip_message_init(&msg, IP_ASK, client->conn.minor);
 	msg.body.ask.question = (uint32_t)question;
-	status = say(client, &msg);
+	status = ip_client_say(client, &msg);
 	if (status == PS_OK)
-		status = hear(client, IP_ANSWER, 0, &msg);
+		status = ip_client_hear(client, IP_ANSWER, 0, &msg);
 	if (status != PS_OK)
 		return status;
 	status = read_answer(msg.fds[0], msg.body.answer.bytes, text_out);

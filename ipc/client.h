@@ -22,6 +22,10 @@ struct ip_client {
 	/* Of the OPEN under way. */
 	uint64_t offset;
 	uint64_t bytes;
+	/* Of the USE under way. */
+	uint32_t place;
+	uint32_t failed;
+	uint16_t said;   /* the last request's type */
 	bool is_settled; /* the minor version of conn is the agreed one */
 };
 
@@ -82,7 +86,7 @@ enum ps_status ip_client_close(struct ip_client *client,
 /* ---- models; PS_UNSUPPORTED: the daemon is older than minor 4 ---- */
 
 /* @add: seq is filled in. @fds: @count of them, which stay the caller's. Waits
- * @timeout_ms for the answer; -1: for ever. */
+ * @timeout_ms for the answer; -1: as long as it takes (24 days). */
 enum ps_status ip_client_add(struct ip_client *client, struct ip_add *add,
 			     const int *fds, unsigned int count, int timeout_ms,
 			     uint8_t hash_out[PS_MODEL_HASH_BYTES]);
@@ -93,10 +97,11 @@ enum ps_status ip_client_order(struct ip_client *client,
  * @landed_out: descriptors, the caller's. */
 enum ps_status ip_client_join(struct ip_client *client, int page,
 			      int *board_out, int *landed_out);
-/* @manifest_out: a descriptor, the caller's. */
+/* @find: seq is filled in. @manifest_out: a descriptor, the caller's. */
 enum ps_status ip_client_find(struct ip_client *client, struct ip_find *find,
 			      struct ip_model *model_out, int *manifest_out);
-/* One PLACE at a time, as ip_client_open(). @fds_out: IP_LIST_MAX places. */
+/* One PLACE at a time, as ip_client_open(). @use: seq is filled in. @fds_out:
+ * IP_LIST_MAX places, of which none is written with IP_PLACE_SAME. */
 enum ps_status ip_client_use(struct ip_client *client,
 			     struct ip_use_request *use,
 			     struct ip_place *place_out, int *fds_out);

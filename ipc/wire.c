@@ -26,6 +26,10 @@
 #define ISSUE_FIXED 24u
 #define RUN_BYTES 8u
 #define OPENED_FIXED 28u
+#define PLACE_FIXED 20u
+#define ADD_BYTES (16 + IP_MODEL_NAME_BYTES + IP_SOURCE_BYTES)
+#define FIND_BYTES (8 + IP_MODEL_NAME_BYTES + PS_MODEL_HASH_BYTES)
+#define MODEL_BYTES (40 + PS_MODEL_HASH_BYTES + IP_MODEL_NAME_BYTES)
 
 _Static_assert(LIST_FIXED + LIST_BYTES + GROWTH <= IP_PAYLOAD_MAX,
 	       "the longest list");
@@ -81,6 +85,23 @@ static const struct ip_rule rules[] = {
 	RULE(LOST, IP_DAEMON, 1, 0, 0, 4, 4),
 	RULE(RECALLED, IP_CLIENT, 1, 0, 0, LIST_FIXED, LIST_FIXED + LIST_BYTES),
 	RULE(POLLED, IP_CLIENT, 1, 0, 0, 32, 32),
+
+	RULE(ADD, IP_CLIENT, 4, 1, IP_MODEL_FILES, ADD_BYTES, ADD_BYTES),
+	RULE(ORDER, IP_CLIENT, 4, 0, 0, 12 + IP_MODEL_NAME_BYTES,
+	     12 + IP_MODEL_NAME_BYTES),
+	RULE(COSTS, IP_CLIENT, 4, 1, 1, 12, 12),
+	RULE(JOIN, IP_CLIENT, 4, 1, 1, 4, 4),
+	RULE(FIND, IP_CLIENT, 4, 0, 0, FIND_BYTES, FIND_BYTES),
+	RULE(USE, IP_CLIENT, 4, 0, 0, 24, 24),
+	RULE(DROPPED, IP_CLIENT, 4, 0, 0, 12, 12),
+	RULE(ADDED, IP_DAEMON, 4, 0, 0, 4 + PS_MODEL_HASH_BYTES,
+	     4 + PS_MODEL_HASH_BYTES),
+	RULE(BOARD, IP_DAEMON, 4, 2, 2, 8, 8),
+	RULE(MODEL, IP_DAEMON, 4, 1, 1, MODEL_BYTES, MODEL_BYTES),
+	RULE(PLACE, IP_DAEMON, 4, 0, IP_LIST_MAX, PLACE_FIXED,
+	     PLACE_FIXED + LIST_BYTES),
+	RULE(YIELD, IP_DAEMON, 4, 0, 0, 20, 20),
+	RULE(YIELDED, IP_CLIENT, 4, 0, 0, 16, 16),
 
 	RULE(BEGIN, IP_HALF, 1, 1, 3, 12, 12),
 	RULE(PIECE, IP_HALF, 1, 0, IP_LIST_MAX, PIECE_FIXED,
@@ -157,6 +178,14 @@ static void offer_fields(struct ip_cursor *c, struct ip_offer *offer)
 	ip_field_bytes(c, offer->handle, sizeof(offer->handle));
 }
 
+/* All that minor 4 brought. */
+static bool is_about_models(uint16_t type)
+{
+	const struct ip_rule *rule = ip_rule_find(type);
+
+	return rule && rule->since == IP_MINOR_MODELS;
+}
+
 static void body_fields(struct ip_cursor *c, struct ip_message *msg)
 {
 	switch ((enum ip_type)msg->type) {
@@ -186,7 +215,10 @@ static void body_fields(struct ip_cursor *c, struct ip_message *msg)
 		ip_field_u32(c, &msg->body.done.count);
 		break;
 	default:
-		ip_daemon_fields(c, msg);
+		if (is_about_models(msg->type))
+			ip_model_fields(c, msg);
+		else
+			ip_daemon_fields(c, msg);
 		break;
 	}
 }
@@ -275,7 +307,9 @@ static enum ps_status check_body(const struct ip_message *msg,
 		return ip_check_range(IP_DONE, "count", msg->body.done.count, 0,
 				      IP_SEGMENTS_MAX);
 	default:
-		return ip_daemon_check(msg, fd_count);
+		return is_about_models(msg->type)
+			       ? ip_model_check(msg, fd_count)
+			       : ip_daemon_check(msg, fd_count);
 	}
 }
 

@@ -23,7 +23,7 @@
  * sides know the higher is used; one may append fields to a message. */
 #define IP_MAJOR 1u
 #define IP_MINOR_LOW 0u
-#define IP_MINOR_HIGH 3u
+#define IP_MINOR_HIGH 4u
 
 #define IP_HEADER_BYTES 16u
 #define IP_PAYLOAD_MAX 1280u /* no message of any type has more */

@@ -423,6 +423,13 @@ static enum ps_status check_part(const struct ip_part *part,
 	return status;
 }
 
+static uint32_t last_question(uint16_t minor)
+{
+	if (minor >= IP_MINOR_MODELS)
+		return IP_ASK_MODELS;
+	return minor >= IP_MINOR_OUTSIDE ? IP_ASK_PRESENCE : IP_ASK_RELOAD;
+}
+
 static enum ps_status check_ask(const struct ip_message *msg)
 {
 	enum ps_status status = ip_check_seq(msg, msg->body.ask.seq);
@@ -430,9 +437,7 @@ static enum ps_status check_ask(const struct ip_message *msg)
 	if (status == PS_OK)
 		status = ip_check_range(IP_ASK, "question",
 					msg->body.ask.question, 1,
-					bits(msg, msg->minor >= IP_MINOR_OUTSIDE
-							  ? IP_ASK_PRESENCE
-							  : IP_ASK_RELOAD));
+					bits(msg, last_question(msg->minor)));
 	return status;
 }
 
@@ -468,6 +473,24 @@ static enum ps_status check_begin(const struct ip_begin *begin,
 	return status;
 }
 
+/* How many places there are for descriptors of a kind. */
+static uint32_t piece_places(uint32_t kind)
+{
+	switch ((enum ip_piece_kind)kind) {
+	case IP_PIECE_PIDFDS:
+		return IP_CLIENTS_MAX;
+	case IP_PIECE_SIGNALS:
+		return IP_SIGNALS;
+	case IP_PIECE_MANIFESTS:
+	case IP_PIECE_HOSTS:
+		return IP_MODELS_MAX;
+	case IP_PIECE_FILES:
+		return IP_MODELS_MAX * IP_MODEL_FILES;
+	default: /* SEGMENTS; END has no numbers */
+		return IP_SEGMENTS_MAX;
+	}
+}
+
 static enum ps_status check_piece(const struct ip_message *msg,
 				  unsigned int fd_count)
 {
@@ -477,9 +500,13 @@ static enum ps_status check_piece(const struct ip_message *msg,
 	uint32_t fds = is_drop ? 0 : piece->count;
 	enum ps_status status;
 
-	status = ip_check_range(msg->type, "kind", piece->kind,
-				IP_PIECE_SEGMENTS,
-				is_drop ? IP_PIECE_PIDFDS : IP_PIECE_END);
+	status = ip_check_range(
+		msg->type, "kind", piece->kind, IP_PIECE_SEGMENTS,
+		msg->minor >= IP_MINOR_MODELS ? IP_PIECE_FILES : IP_PIECE_END);
+	if (status == PS_OK && is_drop && is_end)
+		status = bs_fail(PS_PROTOCOL,
+				 "DROP: kind is %d, which ends a hand-over",
+				 IP_PIECE_END);
 	if (status == PS_OK)
 		status = ip_check_range(msg->type, "count", piece->count,
 					is_end ? 0 : 1,
@@ -488,10 +515,9 @@ static enum ps_status check_piece(const struct ip_message *msg,
 		status = ip_check_range(msg->type, "fd count", fd_count, fds,
 					fds);
 	if (status == PS_OK)
-		status = ip_check_numbers(
-			msg->type, piece->number, piece->count, 0,
-			piece->kind == IP_PIECE_PIDFDS ? IP_CLIENTS_MAX
-						       : IP_SEGMENTS_MAX);
+		status =
+			ip_check_numbers(msg->type, piece->number, piece->count,
+					 0, piece_places(piece->kind));
 	return status;
 }
 

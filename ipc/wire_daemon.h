@@ -271,6 +271,7 @@ enum ip_piece_kind {
 	IP_PIECE_SEGMENTS = 1, /* number: of the segment */
 	IP_PIECE_PIDFDS = 2,   /* number: the client's slot in the journal */
 	IP_PIECE_END = 3,
+	/* Minor 4. */
 	IP_PIECE_SIGNALS = 4,   /* number: enum ip_signal */
 	IP_PIECE_MANIFESTS = 5, /* number: the model's place in the journal */
 	IP_PIECE_HOSTS = 6,     /* the same: of the copy in host memory */

@@ -9,6 +9,10 @@
 #include <inttypes.h>
 #include <string.h>
 
+/* No number in a list is larger: of segments, or of the models' files. */
+#define NUMBERS_MAX (IP_MODELS_MAX * IP_MODEL_FILES)
+_Static_assert(NUMBERS_MAX >= IP_SEGMENTS_MAX, "segments have numbers too");
+
 /* ------------------------------------------------------------------ */
 /* Fields                                                              */
 
@@ -191,10 +195,10 @@ enum ps_status ip_check_seq(const struct ip_message *msg, uint32_t seq)
 enum ps_status ip_check_numbers(uint16_t type, const uint32_t *numbers,
 				uint32_t count, uint32_t marks, uint32_t end)
 {
-	uint8_t seen[IP_SEGMENTS_MAX / 8] = { 0 };
+	uint8_t seen[NUMBERS_MAX / 8] = { 0 };
 	enum ps_status status;
 
-	assert(end <= IP_SEGMENTS_MAX);
+	assert(end <= NUMBERS_MAX);
 	for (uint32_t i = 0; i < count; i++) {
 		uint32_t number = numbers[i] & ~marks;
 		uint8_t bit = (uint8_t)(1u << number % 8);
@@ -218,6 +222,8 @@ static uint64_t last_status(uint16_t minor)
 {
 	if (minor > IP_MINOR_HIGH)
 		return UINT32_MAX; /* it may know more than we do */
+	if (minor >= IP_MINOR_MODELS)
+		return PS_LOAD_FAILED;
 	return minor < IP_MINOR_DAEMON ? PS_AGAIN : PS_NO_DAEMON;
 }
 

@@ -69,6 +69,11 @@ void ip_ticket_fields(struct ip_cursor *c, struct ip_message *msg);
 enum ps_status ip_ticket_check(const struct ip_message *msg,
 			       unsigned int fd_count);
 
+/* ipc/wire_models.c: all of minor 4. */
+void ip_model_fields(struct ip_cursor *c, struct ip_message *msg);
+enum ps_status ip_model_check(const struct ip_message *msg,
+			      unsigned int fd_count);
+
 /* ipc/offer.c */
 enum ps_status ip_welcome_check(const struct ip_welcome *welcome);
 

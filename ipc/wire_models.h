@@ -34,6 +34,11 @@
 #define IP_MODEL_NAME_BYTES (PS_MODEL_NAME_MAX + 1u) /* filled with zeros */
 #define IP_SOURCE_BYTES 256u
 #define IP_NO_MODEL UINT32_MAX
+#define IP_TENSORS_MAX (UINT32_C(1) << 24)
+#define IP_MODEL_ALIGN 256u /* of tensors, and of a model's bytes */
+#define IP_MANIFEST_MAX (UINT64_C(1) << 30)
+/* ORDER's, longer than other waits: a file may have to be read again. */
+#define IP_ORDER_WAIT_MAX_MS (24u * 60 * 60 * 1000)
 
 /*
  * A client's word about a model. The client: IDLE to BUSY when it begins to
@@ -93,8 +98,8 @@ struct ip_added {
 
 struct ip_order {
 	uint32_t seq;
-	uint32_t order; /* enum ps_model_action */
-	uint32_t wait_ms;
+	uint32_t order;   /* enum ps_model_action */
+	uint32_t wait_ms; /* at most IP_ORDER_WAIT_MAX_MS */
 	char name[IP_MODEL_NAME_BYTES];
 };
 
@@ -130,12 +135,12 @@ struct ip_find {
  * attached to the model until DROPPED, or its end. */
 struct ip_model {
 	uint32_t seq;
-	uint32_t model;  /* its number: of the words and the counter */
-	uint32_t serial; /* of the model that has this number now */
-	uint32_t tensors;
-	uint64_t address; /* in the window's upper half */
+	uint32_t model;   /* its number: of the words and the counter */
+	uint32_t serial;  /* of the model that has this number now */
+	uint32_t tensors; /* 1 to IP_TENSORS_MAX */
+	uint64_t address; /* in the window's upper half, of a whole segment */
 	uint64_t bytes;   /* a multiple of 256 */
-	uint64_t manifest_bytes;
+	uint64_t manifest_bytes; /* at most IP_MANIFEST_MAX */
 	uint8_t hash[PS_MODEL_HASH_BYTES];
 	char name[IP_MODEL_NAME_BYTES];
 };
@@ -147,7 +152,7 @@ struct ip_use_request {
 	uint32_t serial;
 	uint32_t place; /* what PLACE said last, when that is mapped; else 0 */
 	uint32_t priority;
-	uint32_t wait_ms;
+	uint32_t wait_ms; /* at most IP_WAIT_MAX_MS */
 };
 
 enum ip_place_flags {

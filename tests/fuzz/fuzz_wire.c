@@ -122,14 +122,77 @@ static void check_opened(const struct ip_message *msg)
 	expect(opened->offset + opened->bytes > opened->offset);
 }
 
+static uint32_t places(uint32_t kind)
+{
+	switch (kind) {
+	case IP_PIECE_PIDFDS:
+		return IP_CLIENTS_MAX;
+	case IP_PIECE_SIGNALS:
+		return IP_SIGNALS;
+	case IP_PIECE_MANIFESTS:
+	case IP_PIECE_HOSTS:
+		return IP_MODELS_MAX;
+	case IP_PIECE_FILES:
+		return IP_MODELS_MAX * IP_MODEL_FILES;
+	default:
+		return IP_SEGMENTS_MAX;
+	}
+}
+
 static void check_piece(const struct ip_message *msg)
 {
 	const struct ip_piece *piece = &msg->body.piece;
 
-	check_numbers(piece->number, piece->count,
-		      piece->kind == IP_PIECE_PIDFDS ? IP_CLIENTS_MAX
-						     : IP_SEGMENTS_MAX);
+	check_numbers(piece->number, piece->count, places(piece->kind));
 	expect(msg->fd_count == (msg->type == IP_PIECE ? piece->count : 0));
+}
+
+static void check_model(const struct ip_model *model)
+{
+	expect(model->model < IP_MODELS_MAX);
+	expect(model->address % IP_SEGMENT_MIN == 0 && model->address > 0);
+	expect(model->bytes > 0 && model->bytes % IP_MODEL_ALIGN == 0);
+	expect(model->address + model->bytes <= IP_ADDRESS_END);
+	expect(ip_model_name_is_ok(model->name));
+	expect(model->tensors > 0 && model->manifest_bytes > 0);
+}
+
+static void check_place(const struct ip_message *msg)
+{
+	const struct ip_place *place = &msg->body.place;
+
+	check_numbers(place->segment, place->count, IP_SEGMENTS_MAX);
+	expect(place->place > 0 && msg->fd_count == place->count);
+	expect(!(place->flags & IP_PLACE_SAME) == (place->count > 0));
+}
+
+/* What a place in a table or a file's name is made of. */
+static bool check_models(const struct ip_message *msg)
+{
+	switch ((enum ip_type)msg->type) {
+	case IP_ADD:
+		expect(ip_model_name_is_ok(msg->body.add.name));
+		expect(msg->body.add.source[IP_SOURCE_BYTES - 1] == '\0');
+		expect(msg->fd_count > 0 && msg->fd_count <= IP_MODEL_FILES);
+		return true;
+	case IP_ORDER:
+		expect(ip_model_name_is_ok(msg->body.order.name));
+		return true;
+	case IP_MODEL:
+		check_model(&msg->body.model);
+		return true;
+	case IP_PLACE:
+		check_place(msg);
+		return true;
+	case IP_USE:
+		expect(msg->body.use.model < IP_MODELS_MAX);
+		return true;
+	case IP_YIELD:
+		expect(msg->body.yield.model < IP_MODELS_MAX);
+		return true;
+	default:
+		return false;
+	}
 }
 
 /* What a receiver computes with. */
@@ -189,7 +252,8 @@ static void decode_from(const uint8_t *data, size_t size, unsigned int from)
 	check_header(&msg, data, size, from);
 	msg.fd_count = (unsigned int)(data[10] | data[11] << 8);
 	check_encoding(&msg, data, size);
-	check_body(&msg);
+	if (!check_models(&msg))
+		check_body(&msg);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

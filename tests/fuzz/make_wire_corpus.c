@@ -160,6 +160,41 @@ static void put_outside(void)
 	put_message(&msg, "HELD-outside");
 }
 
+static void put_longest_place(void)
+{
+	struct ip_message msg;
+
+	th_sample(IP_PLACE, &msg);
+	msg.body.place.count = IP_LIST_MAX;
+	for (uint32_t i = 0; i < IP_LIST_MAX; i++)
+		msg.body.place.segment[i] = 7 * i;
+	th_sample_fds(&msg, IP_LIST_MAX);
+	put_message(&msg, "PLACE-longest");
+}
+
+/* The forms of the messages about models that the samples do not have. */
+static void put_models(void)
+{
+	struct ip_message msg;
+
+	th_sample(IP_ADD, &msg);
+	msg.body.add.plan = msg.body.add.groups = 0;
+	put_message(&msg, "ADD-best");
+	th_sample(IP_FIND, &msg);
+	msg.body.find.flags = IP_FIND_HASH;
+	memset(msg.body.find.name, 0, IP_MODEL_NAME_BYTES);
+	put_message(&msg, "FIND-hash");
+	th_sample(IP_PLACE, &msg);
+	msg.body.place.flags = IP_PLACE_SAME;
+	msg.body.place.count = msg.fd_count = 0;
+	put_message(&msg, "PLACE-same");
+	th_sample(IP_PIECE, &msg);
+	msg.body.piece.kind = IP_PIECE_FILES;
+	msg.body.piece.number[1] = IP_MODELS_MAX * IP_MODEL_FILES - 1;
+	put_message(&msg, "PIECE-files");
+	put_longest_place();
+}
+
 /* The forms of the daemon's messages that the samples do not have. */
 static void put_other_forms(void)
 {
@@ -186,6 +221,7 @@ static void put_other_forms(void)
 	msg.body.need = (struct ip_need){ 4, 3, 1, IP_NEED_EXPORT };
 	put_message(&msg, "NEED-export");
 	put_outside();
+	put_models();
 	put_longest_list(IP_GRANT);
 	put_longest_list(IP_GIVE);
 }

@@ -155,6 +155,108 @@ static inline void th_sample_ticket(struct ip_message *msg)
 	}
 }
 
+static inline void th_sample_names(struct ip_message *msg)
+{
+	static const char name[] = "llama-3/8b@base";
+
+	switch ((enum ip_type)msg->type) {
+	case IP_ADD:
+		msg->body.add = (struct ip_add){
+			2, PS_MODEL_PUBLIC, PS_PLAN_GROUPS, 8, "", ""
+		};
+		memcpy(msg->body.add.name, name, sizeof(name));
+		memcpy(msg->body.add.source, "/srv/llama", 11);
+		th_sample_fds(msg, 2);
+		break;
+	case IP_ORDER:
+		msg->body.order =
+			(struct ip_order){ 3, PS_MODEL_PIN, 60001, "" };
+		memcpy(msg->body.order.name, name, sizeof(name));
+		break;
+	default: /* FIND */
+		msg->body.find.seq = 4;
+		msg->body.find.flags = IP_FIND_NAME | IP_FIND_HASH;
+		memcpy(msg->body.find.name, name, sizeof(name));
+		memset(msg->body.find.hash, 0x9d, PS_MODEL_HASH_BYTES);
+		break;
+	}
+}
+
+/* What a client says of models. */
+static inline void th_sample_user(struct ip_message *msg)
+{
+	switch ((enum ip_type)msg->type) {
+	case IP_COSTS:
+		msg->body.costs = (struct ip_costs){ 5, 1023, 40 };
+		th_sample_fds(msg, 1);
+		break;
+	case IP_JOIN:
+		msg->body.number.seq = 2;
+		th_sample_fds(msg, 1);
+		break;
+	case IP_USE:
+		msg->body.use =
+			(struct ip_use_request){ 6, 1023, 9, 4, 100, 500 };
+		break;
+	case IP_DROPPED:
+		msg->body.dropped = (struct ip_dropped){ 7, 1023, 9 };
+		break;
+	case IP_YIELDED:
+		msg->body.yielded =
+			(struct ip_yielded){ 8, 1023, 9, IP_YIELDED_BUSY };
+		break;
+	default:
+		th_sample_names(msg);
+		break;
+	}
+}
+
+static inline void th_model_init(struct ip_model *model)
+{
+	struct ip_message find;
+
+	ip_message_init(&find, IP_FIND, IP_MINOR_HIGH);
+	th_sample_names(&find);
+	memset(model, 0, sizeof(*model));
+	model->seq = 4;
+	model->model = 1023;
+	model->serial = 9;
+	model->tensors = 40;
+	model->address = TH_WINDOW + 5 * TH_SEGMENT_BYTES;
+	model->bytes = TH_SEGMENT_BYTES + IP_MODEL_ALIGN;
+	model->manifest_bytes = 4000;
+	memcpy(model->hash, find.body.find.hash, sizeof(model->hash));
+	memcpy(model->name, find.body.find.name, sizeof(model->name));
+}
+
+/* What the daemon says of them. */
+static inline void th_sample_store(struct ip_message *msg)
+{
+	switch ((enum ip_type)msg->type) {
+	case IP_ADDED:
+		msg->body.added.seq = 2;
+		memset(msg->body.added.hash, 0x9d, PS_MODEL_HASH_BYTES);
+		break;
+	case IP_BOARD:
+		msg->body.board = (struct ip_board){ 2, IP_MODELS_MAX };
+		th_sample_fds(msg, 2);
+		break;
+	case IP_MODEL:
+		th_model_init(&msg->body.model);
+		th_sample_fds(msg, 1);
+		break;
+	case IP_PLACE:
+		msg->body.place =
+			(struct ip_place){ 6, IP_LIST_MORE, 5, 1, 2, { 3, 1 } };
+		th_sample_fds(msg, 2);
+		break;
+	default:
+		msg->body.yield =
+			(struct ip_yield){ 8, IP_YIELD_UNMAP, 1023, 9, 250 };
+		break;
+	}
+}
+
 /* What a client and its service thread say. */
 static inline void th_sample_client(struct ip_message *msg)
 {
@@ -267,6 +369,9 @@ static inline void th_sample(enum ip_type type, struct ip_message *msg)
 	ip_message_init(msg, type, IP_MINOR_HIGH);
 	if (type < IP_ATTACH)
 		th_sample_handover(msg);
+	else if (rule->since == IP_MINOR_MODELS)
+		(rule->from & IP_CLIENT ? th_sample_user
+					: th_sample_store)(msg);
 	else if (rule->from & IP_CLIENT)
 		th_sample_client(msg);
 	else if (rule->from & IP_DAEMON)
@@ -281,7 +386,9 @@ static const enum ip_type th_types[] = {
 	IP_ASK,    IP_WELCOME, IP_HELD,   IP_GRANT,  IP_DID,      IP_PART,
 	IP_DENY,   IP_ANSWER,  IP_RECALL, IP_POLL,   IP_LOST,     IP_RECALLED,
 	IP_POLLED, IP_BEGIN,   IP_PIECE,  IP_DROP,   IP_NOTE,     IP_ISSUE,
-	IP_OPEN,   IP_CLOSE,   IP_TICKET, IP_OPENED,
+	IP_OPEN,   IP_CLOSE,   IP_TICKET, IP_OPENED, IP_ADD,      IP_ORDER,
+	IP_COSTS,  IP_JOIN,    IP_FIND,   IP_USE,    IP_DROPPED,  IP_ADDED,
+	IP_BOARD,  IP_MODEL,   IP_PLACE,  IP_YIELD,  IP_YIELDED,
 };
 
 #define TH_TYPES (sizeof(th_types) / sizeof(th_types[0]))

@@ -181,7 +181,7 @@ static void test_client_welcome_of_a_later_minor_is_a_mismatch(void **state)
 	talk.daemon.minor = IP_MINOR_HIGH + 1;
 	th_put_welcome(&talk, 0);
 	th_assert_status(th_attach_new(&talk), PS_VERSION_MISMATCH);
-	th_assert_said("WELCOME: minor version is 4, must be 1 to 3");
+	th_assert_said("WELCOME: minor version is 5, must be 1 to 4");
 	th_close_talk(&talk);
 }
 
@@ -194,7 +194,7 @@ static void test_client_minor_that_changes_is_refused(void **state)
 	talk.daemon.minor = 1;
 	th_put_answer(&talk, IP_DID, 2);
 	th_assert_status(ip_client_leave(&talk.client), PS_PROTOCOL);
-	th_assert_said("DID: minor version is 1, must be 3 to 3");
+	th_assert_said("DID: minor version is 1, must be 4 to 4");
 	th_close_talk(&talk);
 }
 

@@ -114,7 +114,7 @@ static void test_handover_hello_of_another_major_is_refused(void **state)
 	th_talk_init(&talk, SOCK_STREAM);
 	put_patched(talk.ends.fds[1], IP_HELLO, 4, 2, IP_MAJOR + 1);
 	run_sender(&talk, PS_VERSION_MISMATCH,
-		   "the peer speaks protocol 2.3, this process 1.3");
+		   "the peer speaks protocol 2.4, this process 1.4");
 }
 
 static void test_handover_hello_of_later_minors_only_is_refused(void **state)
@@ -130,7 +130,7 @@ static void test_handover_hello_of_later_minors_only_is_refused(void **state)
 	bytes[16] = IP_MINOR_HIGH + 3;
 	th_send_bytes(talk.ends.fds[1], bytes, size);
 	run_sender(&talk, PS_VERSION_MISMATCH,
-		   "the receiver speaks protocol 1.6 to 1.10, the sender 1.0");
+		   "the receiver speaks protocol 1.7 to 1.11, the sender 1.0");
 }
 
 /* OFFER answers with the highest minor that both know. */
@@ -191,7 +191,7 @@ static void test_handover_offer_of_another_major_is_refused(void **state)
 	(void)state;
 	th_talk_init(&talk, SOCK_STREAM);
 	put_patched(talk.ends.fds[0], IP_OFFER, 4, 2, IP_MAJOR + 1);
-	run_receiver(&talk, PS_VERSION_MISMATCH, "protocol 2.3");
+	run_receiver(&talk, PS_VERSION_MISMATCH, "protocol 2.4");
 	assert_int_equal(talk.sink.checks, 0);
 }
 
@@ -203,7 +203,7 @@ static void test_handover_offer_of_a_later_minor_is_refused(void **state)
 	th_talk_init(&talk, SOCK_STREAM);
 	put_patched(talk.ends.fds[0], IP_OFFER, 6, 2, IP_MINOR_HIGH + 1);
 	run_receiver(&talk, PS_VERSION_MISMATCH,
-		     "answers with protocol 1.4, this process speaks 1.0");
+		     "answers with protocol 1.5, this process speaks 1.0");
 	assert_int_equal(talk.sink.checks, 0);
 }
 
@@ -215,7 +215,7 @@ static void test_handover_minor_that_changes_is_refused(void **state)
 	th_talk_init(&talk, SOCK_STREAM);
 	put_sample(&talk.ends.receiver, IP_HELLO);
 	put_patched(talk.ends.fds[1], IP_ACCEPT, 6, 2, IP_MINOR_HIGH + 1);
-	run_sender(&talk, PS_PROTOCOL, "ACCEPT: minor version is 4, must be 3");
+	run_sender(&talk, PS_PROTOCOL, "ACCEPT: minor version is 5, must be 4");
 }
 
 /* A sender of another major: its refusal tells us that much. */
@@ -226,7 +226,7 @@ static void test_handover_refusal_of_another_major_is_read(void **state)
 	(void)state;
 	th_talk_init(&talk, SOCK_STREAM);
 	put_patched(talk.ends.fds[0], IP_REFUSE, 4, 2, IP_MAJOR + 1);
-	run_receiver(&talk, PS_VERSION_MISMATCH, "protocol 2.3");
+	run_receiver(&talk, PS_VERSION_MISMATCH, "protocol 2.4");
 }
 
 /* ------------------------------------------------------------------ */

@@ -28,7 +28,7 @@ static void test_wire_each_message_is_encoded_to_the_same_bytes(void **state)
 static void test_wire_segments_has_the_documented_bytes(void **state)
 {
 	static const uint8_t expected[] = {
-		'P', 'S', 'W', 'P', 1, 0, 3, 0, 5, 0, 2, 0, 12, 0,
+		'P', 'S', 'W', 'P', 1, 0, 4, 0, 5, 0, 2, 0, 12, 0,
 		0,   0,   2,   0,   0, 0, 2, 0, 0, 0, 1, 0, 0,  0,
 	};
 	struct th_bytes bytes;
@@ -58,7 +58,7 @@ static void test_wire_offer_fields_lie_as_documented(void **state)
 }
 
 static const struct th_bad_field bad_fields[] = {
-	{ IP_HELLO, AT_BODY, 2, 4, "minor_low is 4, must be 0 to 3" },
+	{ IP_HELLO, AT_BODY, 2, 5, "minor_low is 5, must be 0 to 4" },
 	{ IP_HELLO, AT_BODY + 2, 2, 0, "modes is 0, must be 1 to 3" },
 	{ IP_HELLO, AT_BODY + 2, 2, 4, "modes is 4, must be 1 to 3" },
 	{ IP_HELLO, AT_BODY + 4, 4, 0, "fds_at_once is 0, must be 1 to 253" },
@@ -73,8 +73,8 @@ static const struct th_bad_field bad_fields[] = {
 	{ IP_OFFER, AT_BODY + 68, 4, 2, "parameter_write is 2, must be 0 to" },
 	{ IP_OFFER, AT_BODY + 104, 4, 0, "segment_count is 0, must be 1 to" },
 	{ IP_OFFER, AT_BODY + 104, 4, 65537, "segment_count is 65537" },
-	{ IP_REFUSE, AT_BODY, 4, 0, "status is 0, must be 1 to 31" },
-	{ IP_REFUSE, AT_BODY, 4, PS_NO_DAEMON + 1, "status is 32, must" },
+	{ IP_REFUSE, AT_BODY, 4, 0, "status is 0, must be 1 to 34" },
+	{ IP_REFUSE, AT_BODY, 4, PS_LOAD_FAILED + 1, "status is 35, must" },
 	{ IP_REFUSE, AT_BODY + 4, 4, 15, "text length is 15, must be 16" },
 	{ IP_REFUSE, AT_BODY + 4, 4, 17, "text length is 17, must be 16" },
 	{ IP_REFUSE, AT_BODY + 4, 4, 401, "text length is 401, must be 0" },
@@ -215,7 +215,7 @@ static void test_wire_other_major_is_a_version_mismatch(void **state)
 	th_put(&bytes, AT_MAJOR, 2, 2);
 	th_assert_refused(&bytes, PS_VERSION_MISMATCH,
 			  "the peer speaks protocol "
-			  "2.3, this process 1.3");
+			  "2.4, this process 1.4");
 }
 
 static void test_wire_message_from_the_wrong_side_is_refused(void **state)

@@ -26,7 +26,7 @@ static void assert_unsaid(const struct ip_message *msg, const char *text)
 
 static const struct th_bad_field client_fields[] = {
 	{ IP_ATTACH, AT_BODY, 4, 0, "seq is 0, must be 1 to" },
-	{ IP_ATTACH, AT_BODY + 4, 2, 4, "minor_low is 4, must be 0 to 3" },
+	{ IP_ATTACH, AT_BODY + 4, 2, 5, "minor_low is 5, must be 0 to 4" },
 	{ IP_ATTACH, AT_BODY + 6, 2, 4, "flags is 4, must be 0 to 3" },
 	{ IP_ATTACH, AT_BODY + 8, 8, 0, "token is set, must be zeros" },
 	{ IP_ATTACH, AT_BODY + 48, 1, 0x1f, "byte 0 of name is 0x1f" },
@@ -52,8 +52,8 @@ static const struct th_bad_field client_fields[] = {
 	{ IP_CLOSE, AT_BODY + 4, 4, 1, "flags are 0x1, may be 0x0" },
 	{ IP_LEAVE, AT_BODY, 4, 0, "LEAVE: seq is 0" },
 	{ IP_ASK, AT_BODY, 4, 0, "ASK: seq is 0" },
-	{ IP_ASK, AT_BODY + 4, 4, 0, "question is 0, must be 1 to 5" },
-	{ IP_ASK, AT_BODY + 4, 4, 6, "question is 6, must be 1 to 5" },
+	{ IP_ASK, AT_BODY + 4, 4, 0, "question is 0, must be 1 to 6" },
+	{ IP_ASK, AT_BODY + 4, 4, 7, "question is 7, must be 1 to 6" },
 	{ IP_RECALLED, AT_BODY + 4, 4, 2, "flags are 0x2, may be 0x1" },
 };
 
@@ -75,8 +75,8 @@ static const struct th_bad_field daemon_fields[] = {
 	{ IP_PART, AT_BODY + 8, 4, 254, "count is 254, must be 1 to 253" },
 	{ IP_PART, AT_BODY + 12, 4, 2, "write is 2, must be 0 to 1" },
 	{ IP_PART, AT_FDS, 2, 1, "fd count is 1, must be 2 to 2" },
-	{ IP_DENY, AT_BODY + 4, 4, 0, "status is 0, must be 1 to 31" },
-	{ IP_DENY, AT_BODY + 4, 4, 32, "status is 32, must be 1 to 31" },
+	{ IP_DENY, AT_BODY + 4, 4, 0, "status is 0, must be 1 to 34" },
+	{ IP_DENY, AT_BODY + 4, 4, 35, "status is 35, must be 1 to 34" },
 	{ IP_DENY, AT_BODY + 8, 4, 18, "text length is 18, must be 20 to 20" },
 	{ IP_DENY, AT_BODY + 8, 4, 401, "text length is 401, must be 0 to" },
 	{ IP_DENY, AT_BODY + 12, 1, '\n', "byte 0 of text is 0x0a" },
@@ -96,13 +96,13 @@ static const struct th_bad_field half_fields[] = {
 	{ IP_BEGIN, AT_BODY + 8, 4, 4097, "clients is 4097, must be 1 to" },
 	{ IP_BEGIN, AT_FDS, 2, 2, "fd count is 2, must be 3 to 3" },
 	{ IP_BEGIN, AT_FDS, 2, 4, "fd count is 4, must be 1 to 3" },
-	{ IP_PIECE, AT_BODY, 4, 0, "kind is 0, must be 1 to 3" },
-	{ IP_PIECE, AT_BODY, 4, 4, "kind is 4, must be 1 to 3" },
+	{ IP_PIECE, AT_BODY, 4, 0, "kind is 0, must be 1 to 7" },
+	{ IP_PIECE, AT_BODY, 4, 8, "kind is 8, must be 1 to 7" },
 	{ IP_PIECE, AT_BODY, 4, 3, "count is 2, must be 0 to 0" },
 	{ IP_PIECE, AT_BODY + 8, 4, 65536, "is 65536, must be 0 to 65535" },
 	{ IP_PIECE, AT_BODY + 8, 4, 0, "0 comes twice in the list" },
 	{ IP_PIECE, AT_FDS, 2, 1, "fd count is 1, must be 2 to 2" },
-	{ IP_DROP, AT_BODY, 4, 3, "kind is 3, must be 1 to 2" },
+	{ IP_DROP, AT_BODY, 4, 3, "kind is 3, which ends a hand-over" },
 	{ IP_DROP, AT_BODY + 8, 4, 4096, "is 4096, must be 0 to 4095" },
 	{ IP_DROP, AT_FDS, 2, 1, "fd count is 1, must be 0 to 0" },
 	{ IP_NOTE, AT_BODY, 4, 0, "notice is 0, must be 1 to 7" },
@@ -326,9 +326,9 @@ static void test_wire_last_piece_is_empty(void **state)
 /* ------------------------------------------------------------------ */
 /* Versions and sides                                                  */
 
-static bool is_of_minor_3(enum ip_type type)
+static bool is_of_minor_1(enum ip_type type)
 {
-	return ip_rule_find((uint16_t)type)->since == IP_MINOR_OUTSIDE;
+	return ip_rule_find((uint16_t)type)->since == IP_MINOR_DAEMON;
 }
 
 static void test_wire_daemon_message_of_minor_0_is_refused(void **state)
@@ -337,7 +337,7 @@ static void test_wire_daemon_message_of_minor_0_is_refused(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < TH_TYPES; i++) {
-		if (th_types[i] < IP_ATTACH || is_of_minor_3(th_types[i]))
+		if (!is_of_minor_1(th_types[i]))
 			continue;
 		th_bytes_of(th_types[i], &bytes);
 		th_put(&bytes, AT_MINOR, 2, 0);
