@@ -59,20 +59,20 @@ struct pd_asker {
 /* What the store wants done. None may call back into the store. */
 struct pd_store_ops {
 	/* A copy in host memory of the model's files: pd_store_read(). One at
-	 * a time; it may have pd_store_host_room(). */
+	 * a time; it may have what is left of the budget. */
 	void (*read)(void *owner, uint32_t model);
 	/* Gives the copy up; what was being made of it is stopped. */
 	void (*drop_host)(void *owner, uint32_t model);
 	/* Closes everything of a model that is forgotten. */
 	void (*forget)(void *owner, uint32_t model);
 	/* Copies to the segments that the journal says, from where the
-	 * counter is on: pd_store_loaded(). Behind all resets before. */
+	 * counter is on: pd_store_loaded(). Behind all resets before. Of one
+	 * that is under way: its priority is higher now. */
 	void (*load)(void *owner, uint32_t model, uint32_t priority);
-	/* A load that is under way has a higher priority now. */
-	void (*hurry)(void *owner, uint32_t model, uint32_t priority);
 	/* The counter to 0: pd_store_reset_done(). */
 	void (*reset)(void *owner, uint32_t model);
-	/* Destroys and creates a segment: pd_store_remade(). */
+	/* Has everybody who has a segment mapped unmap it, and destroys and
+	 * creates it: pd_store_remade(). */
 	void (*remake)(void *owner, uint32_t segment);
 
 	/* Whether any client has it in use: looks at their words. */
@@ -82,16 +82,11 @@ struct pd_store_ops {
 	/* When it was last used, by the clients' words and the store's own
 	 * calls; of the caller's clock. */
 	uint64_t (*last_used)(void *owner, uint32_t model);
-	/* Asks the users of a model to let it go. A client that answers IDLE
-	 * has its word taken back (IDLE to NONE) before pd_store_yielded(). */
-	void (*yield)(void *owner, uint32_t model, uint32_t deadline_ms);
-	/* Asks every client that has the model mapped, but as it was told with
-	 * another place than @keep, to unmap it: pd_store_yielded(). @keep 0:
-	 * all. None of them has it in use. */
-	void (*unmap)(void *owner, uint32_t model, uint32_t keep,
-		      uint32_t deadline_ms);
-	/* Whether any such client is left that has not answered. */
-	bool (*is_mapped)(void *owner, uint32_t model, uint32_t keep);
+	/* Takes idle words back, and asks the other users of a model to let it
+	 * go; who was asked and has not answered is not asked again. A client
+	 * that answers IDLE has its word taken back (IDLE to NONE) before
+	 * pd_store_yielded(). False: nobody uses it. */
+	bool (*yield)(void *owner, uint32_t model, uint32_t deadline_ms);
 
 	/* Answers USE: sets the client's word to BUSY, sends the segments. */
 	void (*place)(void *owner, struct pd_asker asker, uint32_t model);
@@ -197,8 +192,6 @@ bool pd_store_model(const struct pd_store *store, uint32_t model,
 uint32_t pd_store_segments(const struct pd_store *store, uint32_t model,
 			   uint32_t *segments_out);
 uint32_t pd_store_segment_count(const struct pd_store *store, uint32_t model);
-/* Bytes that the next copy may have: the budget less the copies there are. */
-uint64_t pd_store_host_room(const struct pd_store *store);
 /* Whether a client may have a segment of the region to use as it likes: no
  * model's. It is never a model's again. */
 bool pd_store_give_away(struct pd_store *store, uint32_t segment);
