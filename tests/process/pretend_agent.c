@@ -10,7 +10,8 @@
  *	deaf      there: it does not drain and does not stop
  * SIGUSR1 makes it lose the GPU, SIGUSR2 break the rules of the link, SIGHUP
  * have a segment dropped, SIGWINCH the same after it has said
- * that it drains.
+ * that it drains. SIGURG makes it take what belongs to a model, SIGPWR say how
+ * much of that it holds and give up the model's copy.
  */
 #include "base/status.h"
 #include "poold/half.h"
@@ -110,6 +111,62 @@ static uint32_t segments_held(const struct pd_holdings *holdings)
 	return count;
 }
 
+/* What is a model's, one of each kind. */
+#define MODEL 3u
+#define PARTS 4u
+
+struct part {
+	enum ip_piece_kind kind;
+	uint32_t number;
+	int *fd;
+};
+
+static void list_parts(const struct agent *agent, struct part parts[PARTS])
+{
+	const struct pd_holdings *held = &agent->holdings;
+	const uint32_t file = MODEL * IP_MODEL_FILES + 1;
+
+	parts[0] = (struct part){ IP_PIECE_SIGNALS, IP_SIGNAL_LANDED,
+				  &held->signal[IP_SIGNAL_LANDED] };
+	parts[1] = (struct part){ IP_PIECE_MANIFESTS, MODEL,
+				  &held->manifest[MODEL] };
+	parts[2] = (struct part){ IP_PIECE_FILES, file, &held->file[file] };
+	parts[3] = (struct part){ IP_PIECE_HOSTS, MODEL, &held->host[MODEL] };
+}
+
+static enum ps_status take_model(struct agent *agent)
+{
+	enum ps_status status = PS_OK;
+	struct part parts[PARTS];
+
+	list_parts(agent, parts);
+	for (uint32_t i = 0; i < PARTS && status == PS_OK; i++) {
+		*parts[i].fd = memfd_create("model", MFD_CLOEXEC);
+		status = pd_tell_keep(&agent->link, parts[i].kind,
+				      parts[i].number, *parts[i].fd);
+	}
+	say("model");
+	return status;
+}
+
+static enum ps_status show_model(struct agent *agent)
+{
+	struct part parts[PARTS];
+	enum ps_status status;
+	uint32_t count = 0;
+
+	list_parts(agent, parts);
+	for (uint32_t i = 0; i < PARTS; i++)
+		count += *parts[i].fd >= 0;
+	if (*parts[3].fd >= 0)
+		close(*parts[3].fd);
+	*parts[3].fd = -1;
+	status = pd_tell_drop(&agent->link, parts[3].kind, parts[3].number);
+	/* Now the keeper hears of it, whenever this one is killed. */
+	say("parts %u", count);
+	return status;
+}
+
 static enum ps_status begin(struct agent *agent)
 {
 	enum ps_status status;
@@ -195,6 +252,10 @@ static enum ps_status on_signal(struct agent *agent, bool *is_over)
 
 	if (read(agent->signals, &info, sizeof(info)) != sizeof(info))
 		return PS_OK;
+	if (info.ssi_signo == SIGURG)
+		return take_model(agent);
+	if (info.ssi_signo == SIGPWR)
+		return show_model(agent);
 	if (info.ssi_signo == SIGUSR2) /* a piece that there is not */
 		return pd_tell_drop(&agent->link, IP_PIECE_SEGMENTS, 99);
 	if (info.ssi_signo == SIGWINCH)
@@ -242,6 +303,8 @@ int pd_agent_run(int argc, char **argv, const struct pd_options *options)
 	sigaddset(&set, SIGUSR2);
 	sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGWINCH);
+	sigaddset(&set, SIGURG);
+	sigaddset(&set, SIGPWR);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	agent.signals = signalfd(-1, &set, SFD_CLOEXEC);
 	pd_holdings_init(&agent.holdings);

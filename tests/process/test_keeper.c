@@ -441,6 +441,41 @@ static void test_keeper_drops_what_the_agent_remakes(void **state)
 	stop();
 }
 
+static void take_model(void)
+{
+	kill(agent, SIGURG);
+	await("model");
+}
+
+static int count_parts(void)
+{
+	kill(agent, SIGPWR);
+	return await("parts");
+}
+
+static void test_keeper_hands_a_model_to_the_heir(void **state)
+{
+	(void)state;
+	start_and_serve();
+	take_model();
+	kill_agent();
+	assert_int_equal(count_parts(), 4);
+	kill_agent();
+	assert_int_equal(count_parts(), 3); /* one was given up */
+	stop();
+}
+
+static void test_keeper_started_again_has_the_model(void **state)
+{
+	(void)state;
+	start_and_serve();
+	take_model();
+	kill_keeper();
+	kill_agent();
+	assert_int_equal(count_parts(), 4);
+	stop();
+}
+
 static void test_keeper_agent_that_breaks_the_rules_is_replaced(void **state)
 {
 	pid_t first;
@@ -601,6 +636,8 @@ static const struct th_test tests[] = {
 	KEPT(test_keeper_remembers_that_the_agent_drained),
 	KEPT(test_keeper_asked_twice_starts_no_other_agent),
 	KEPT(test_keeper_drops_what_the_agent_remakes),
+	KEPT(test_keeper_hands_a_model_to_the_heir),
+	KEPT(test_keeper_started_again_has_the_model),
 	KEPT(test_keeper_agent_that_breaks_the_rules_is_replaced),
 	KEPT(test_keeper_without_a_gpu_ends_at_once),
 	KEPT(test_keeper_agent_that_never_comes_up_ends_it),
