@@ -231,7 +231,7 @@ enum ps_status ip_client_attach(struct ip_client *client,
 	add_pidfd(&msg);
 	status = ip_client_say(client, &msg);
 	if (status == PS_SYSTEM && errno == EPERM && msg.fd_count > 0) {
-		/* It takes no descriptors, and needs none (SO_PASSRIGHTS). */
+		/* A daemon before 1.4 takes none (SO_PASSRIGHTS). */
 		ip_message_done(&msg);
 		status = ip_client_say(client, &msg);
 	}
