@@ -81,6 +81,7 @@ enum ps_status ip_client_say(struct ip_client *client, struct ip_message *msg)
 	enum ps_status status = next_seq(client, &msg->body.number.seq);
 
 	client->said = msg->type;
+	client->is_denied = false;
 	if (status == PS_OK)
 		status = ip_conn_send(&client->conn, msg);
 	return status == PS_PEER_GONE ? find_reason(client) : status;
@@ -121,7 +122,8 @@ static enum ps_status check_answer(struct ip_client *client, enum ip_type type,
 		return bs_fail(PS_PROTOCOL,
 			       "%s: seq is %" PRIu32 ", must be %" PRIu32,
 			       ip_type_name(msg->type), seq, client->seq);
-	if (msg->type == IP_DENY)
+	client->is_denied = msg->type == IP_DENY;
+	if (client->is_denied)
 		return bs_fail(known_status(msg->body.deny.status),
 			       "poolswitchd: %s", msg->body.deny.text);
 	return PS_OK;

@@ -26,6 +26,8 @@ struct ip_client {
 	uint32_t place;
 	uint32_t failed;
 	uint16_t said;   /* the last request's type */
+	bool is_denied;  /* the last answer was a denial: the connection is in
+			  * step, whatever the status */
 	bool is_settled; /* the minor version of conn is the agreed one */
 };
 

@@ -69,6 +69,7 @@ static void test_client_models_add_has_a_timeout_of_its_own(void **state)
 	th_open_talk(&talk);
 	th_rig.no_waiting = false;
 	th_assert_status(add_two_files(&talk, 0, hash), PS_TIMED_OUT);
+	assert_false(talk.client.is_denied);
 	assert_int_equal(talk.client.conn.timeout_ms, IP_TIMEOUT_DEFAULT_MS);
 	th_close_talk(&talk);
 }
@@ -134,6 +135,7 @@ static void test_client_models_status_of_a_denial_is_known(void **state)
 	th_open_talk(&talk);
 	th_put_denial(&talk, 1, PS_LOAD_FAILED);
 	th_assert_status(ip_client_order(&talk.client, &order), PS_LOAD_FAILED);
+	assert_true(talk.client.is_denied);
 	th_close_talk(&talk);
 }
 
@@ -415,8 +417,14 @@ static void test_client_models_drop_names_the_model(void **state)
 
 	(void)state;
 	th_open_attached(&talk);
-	th_put_answer(&talk, IP_DID, 2);
+	th_put_denial(&talk, 2, PS_TIMED_OUT);
+	th_put_answer(&talk, IP_DID, 3);
+	th_assert_status(ip_client_drop_model(&talk.client, 3, 77),
+			 PS_TIMED_OUT);
+	assert_true(talk.client.is_denied);
+	th_hear(&talk, IP_DROPPED, &msg);
 	th_assert_ok(ip_client_drop_model(&talk.client, 3, 77));
+	assert_false(talk.client.is_denied);
 	th_hear(&talk, IP_DROPPED, &msg);
 	assert_int_equal(msg.body.dropped.model, 3);
 	assert_int_equal(msg.body.dropped.serial, 77);
