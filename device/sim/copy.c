@@ -20,7 +20,7 @@
 #define LOOK_NANOSECONDS 200000
 
 static pthread_once_t bandwidth_once = PTHREAD_ONCE_INIT;
-static uint64_t gigabytes; /* a second; 0: as fast as it goes */
+static uint64_t bytes_a_second; /* 0: as fast as it goes */
 
 struct transfer {
 	struct sim_op op;
@@ -97,7 +97,10 @@ static uint64_t now(void)
 
 static void read_bandwidth(void)
 {
-	gigabytes = sim_setting("POOLSWITCH_SIM_BANDWIDTH", 0);
+	uint64_t value = sim_setting("POOLSWITCH_SIM_BANDWIDTH", 0);
+
+	/* With a unit: of bytes a second. */
+	bytes_a_second = value < 1024 ? value * 1000000000u : value;
 }
 
 /* Returns no earlier than the configured bandwidth allows. */
@@ -107,9 +110,9 @@ static void take_time(uint64_t start, uint64_t bytes)
 	uint64_t end;
 
 	pthread_once(&bandwidth_once, read_bandwidth);
-	if (!gigabytes)
+	if (!bytes_a_second)
 		return;
-	end = start + bytes / gigabytes; /* 1 GB/s is a byte a nanosecond */
+	end = start + (uint64_t)((double)bytes * 1e9 / (double)bytes_a_second);
 	until.tv_sec = (time_t)(end / 1000000000u);
 	until.tv_nsec = (long)(end % 1000000000u);
 	while (!sim_work_is_ending() && now() < end)
