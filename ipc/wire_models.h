@@ -81,6 +81,14 @@ struct ip_landed_page {
 #define IP_BOARD_STRIDE 64u
 #define IP_BOARD_BYTES (UINT64_C(2) << 20)
 
+/* Where the upper half begins, with the board. */
+static inline uint64_t ip_models_base(uint64_t window_base,
+				      uint64_t window_bytes,
+				      uint64_t segment_bytes)
+{
+	return window_base + window_bytes / segment_bytes / 2 * segment_bytes;
+}
+
 /* With it: the files, 1 to IP_MODEL_FILES, in the order of the layout. */
 struct ip_add {
 	uint32_t seq;
