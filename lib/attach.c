@@ -176,6 +176,8 @@ void lb_lease_abandon(struct lb_lease *lease)
 	close_one(atomic_load(&lease->events_next));
 	close_one(lease->wake);
 	bs_lock_done(&lease->requests);
+	if (lb_model_ops_of(lease) != NULL)
+		lb_model_ops_of(lease)->free(lease->models);
 	lb_ticket_forget(lease);
 	free(lease->open);
 	free(lease->journal);
@@ -272,6 +274,8 @@ static enum ps_status shape(struct ps_pool *pool, struct lb_lease *lease)
 	enum ps_status status =
 		lb_pool_shape(pool, &layout, welcome->window_bytes);
 
+	if (pool->slots / 2 >= layout.segments)
+		pool->slots /= 2;
 	memcpy(pool->id, welcome->pool_id, sizeof(pool->id));
 	lease->pool = pool;
 	lease->first =

@@ -12,7 +12,7 @@
 
 static enum ps_status check_call(enum ps_question question, int timeout_ms)
 {
-	if ((int)question < PS_ASK_STATUS || question > PS_ASK_PRESENCE)
+	if ((int)question < PS_ASK_STATUS || question > PS_ASK_MODELS)
 		return bs_fail(PS_INVALID_ARGUMENT,
 			       "%d is no question: use one of enum ps_question",
 			       (int)question);

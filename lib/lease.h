@@ -30,6 +30,8 @@
  *   here.
  *   As many segments are OUTSIDE as the bytes outside fill, or more.
  *   An imported descriptor is closed at once.
+ *   Nothing of this process's own lies in the window's upper half: it is the
+ *   models', at the same addresses in every process.
  */
 #ifndef LIB_LEASE_H
 #define LIB_LEASE_H
@@ -69,6 +71,38 @@ struct lb_opening {
 	uint32_t slot;    /* the mapping, which several may share */
 	uint32_t count;
 	uint32_t times; /* opened and not closed */
+};
+
+struct lb_lease;
+struct lb_models;
+
+/*
+ * What models want of a lease (lib/model.h). A table, so that what is linked
+ * without models (the preload) needs none of their libraries.
+ */
+struct lb_model_ops {
+	/* The connection is a new one. requests held. */
+	enum ps_status (*rejoin)(struct lb_lease *lease);
+	/* YIELD has come: what to answer now. */
+	enum ip_yielded_state (*yield)(struct lb_lease *lease,
+				       const struct ip_yield *yield);
+	/* One that was BUSY then and is not any more; false: none. */
+	bool (*find_yielded)(struct lb_lease *lease,
+			     struct ip_yielded *yielded_out);
+	/* Until find_yielded() is to be asked again, without being woken; -1:
+	 * never. */
+	int (*patience_ms)(struct lb_lease *lease);
+	/* What was asked for over a connection that is no more. */
+	void (*forget_yields)(struct lb_lease *lease);
+	/* Whether [address, address + bytes) is mapped of one model. */
+	bool (*is_mapped)(struct lb_lease *lease, uint64_t address,
+			  uint64_t bytes);
+	/* Gives access anew to all that is mapped. Turn held. */
+	enum ps_status (*allow_mapped)(struct lb_lease *lease);
+	/* All is done with: unmaps everything. Turn held. */
+	enum ps_status (*unmap)(struct lb_lease *lease);
+	/* Host memory only. */
+	void (*free)(struct lb_models *models);
 };
 
 struct ps_attach_config {
@@ -116,6 +150,10 @@ struct lb_lease {
 
 	/* Owned by the service thread. */
 	int events; /* -1: none */
+
+	/* Of models; NULL before the first. Immutable from then on. */
+	_Atomic(const struct lb_model_ops *) model_ops;
+	struct lb_models *models;
 
 	/* Between the threads. */
 	_Atomic int events_next;  /* a new socket for the thread; -1 */
@@ -236,6 +274,14 @@ void lb_ticket_forget(struct lb_lease *lease);
 /* Imports segments of the parameter region that were not yet. pre: no turn. */
 enum ps_status lb_lease_need(struct ps_pool *pool, uint32_t first,
 			     uint32_t end);
+
+/* ---- models (lib/model.h) ---- */
+
+static inline const struct lb_model_ops *
+lb_model_ops_of(const struct lb_lease *lease)
+{
+	return lease == NULL ? NULL : atomic_load(&lease->model_ops);
+}
 
 /* ---- the service thread (lib/service.c) ---- */
 

@@ -272,6 +272,17 @@ enum ps_status ps_mem_check(struct ps_pool *pool)
 
 /* ---- copies ---- */
 
+static enum ps_status check_model(struct ps_pool *pool, uint64_t offset,
+				  uint64_t size, enum lb_access needed)
+{
+	const struct lb_model_ops *ops = lb_model_ops_of(pool->lease);
+
+	if (ops == NULL ||
+	    !ops->is_mapped(pool->lease, pool->base + offset, size))
+		return PS_OUT_OF_RANGE;
+	return needed == LB_ACCESS_WRITE ? PS_READ_ONLY : PS_OK;
+}
+
 /* Every slot under [offset, offset + size) is mapped and may be used so. */
 static enum ps_status check_copy(struct ps_pool *pool, uint64_t offset,
 				 uint64_t size, enum lb_access needed)
@@ -279,6 +290,8 @@ static enum ps_status check_copy(struct ps_pool *pool, uint64_t offset,
 	uint64_t unit = pool->layout.segment_size;
 	enum ps_status status = PS_OK;
 
+	if ((offset + size - 1) / unit >= pool->slots)
+		return check_model(pool, offset, size, needed);
 	bs_lock_take(&pool->lock);
 	for (uint64_t i = offset / unit; i <= (offset + size - 1) / unit; i++) {
 		const struct lb_slot *slot = &pool->slot[i];

@@ -41,6 +41,9 @@ static enum ps_status allow_mapped(struct ps_pool *pool)
 		if (run > 0)
 			run--;
 	}
+	if (status == PS_OK && lb_model_ops_of(pool->lease) != NULL)
+		status =
+			lb_model_ops_of(pool->lease)->allow_mapped(pool->lease);
 	return status;
 }
 

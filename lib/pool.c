@@ -134,6 +134,19 @@ static void free_books(struct ps_pool *pool)
 	free(pool);
 }
 
+static enum ps_status unmap_all(struct ps_pool *pool)
+{
+	const struct lb_model_ops *models = lb_model_ops_of(pool->lease);
+	enum ps_status status, of_models = PS_OK;
+
+	lb_turn_take(pool);
+	status = lb_unmap_slots(pool, 0, pool->slots);
+	if (models != NULL)
+		of_models = models->unmap(pool->lease);
+	lb_turn_give(pool);
+	return status == PS_OK ? of_models : status;
+}
+
 void lb_pool_discard(struct ps_pool *pool)
 {
 	enum ps_status status = PS_OK;
@@ -144,9 +157,7 @@ void lb_pool_discard(struct ps_pool *pool)
 	pool->magic = 0;
 	al_destroy(pool->al);
 	if (pool->backing != NULL) {
-		lb_turn_take(pool);
-		status = lb_unmap_slots(pool, 0, pool->slots);
-		lb_turn_give(pool);
+		status = unmap_all(pool);
 		pool->backing->release(pool);
 	}
 	if (pool->segments != NULL)

@@ -9,7 +9,8 @@
  *   It has all signals blocked.
  *   It sleeps until something comes: after the pool has grown it looks at it
  *   once a period for as long as there is something to be parked, then never
- *   again until it grows.
+ *   again until it grows; while it owes the word that a model is not in use
+ *   any more, it looks at the fences of that once a millisecond.
  *   It answers without the lock under which others wait for the daemon.
  */
 #include "lib/lease.h"
@@ -69,6 +70,8 @@ static void take_events(struct service *service)
 	if (fd < 0)
 		return;
 	drop_events(service);
+	if (lb_model_ops_of(lease) != NULL)
+		lb_model_ops_of(lease)->forget_yields(lease);
 	lease->events = fd;
 	service->retry_ms = 0;
 	if (ip_conn_init(&service->conn, fd, IP_CLIENT, PS_PEER_ANY_USER,
@@ -249,6 +252,32 @@ static bool return_outside(struct service *service)
 	return false;
 }
 
+/* ---- YIELD ---- */
+
+static enum ps_status send_yielded(struct service *service,
+				   const struct ip_yielded *yielded)
+{
+	struct ip_message msg;
+
+	ip_message_init(&msg, IP_YIELDED, service->conn.minor);
+	msg.body.yielded = *yielded;
+	return ip_conn_send(&service->conn, &msg);
+}
+
+static enum ps_status answer_yield(struct service *service,
+				   const struct ip_yield *yield)
+{
+	const struct lb_model_ops *models = lb_model_ops_of(service->lease);
+	struct ip_yielded yielded = { .seq = yield->seq,
+				      .model = yield->model,
+				      .serial = yield->serial,
+				      .state = IP_YIELDED_IDLE };
+
+	if (models != NULL)
+		yielded.state = models->yield(service->lease, yield);
+	return send_yielded(service, &yielded);
+}
+
 /* ---- the others ---- */
 
 static enum ps_status answer_poll(struct service *service, uint32_t seq)
@@ -276,6 +305,8 @@ static enum ps_status answer(struct service *service,
 		return recall(service, &msg->body.recall);
 	case IP_POLL:
 		return answer_poll(service, msg->body.number.seq);
+	case IP_YIELD:
+		return answer_yield(service, &msg->body.yield);
 	case IP_LOST:
 		atomic_store(&service->lease->is_lost, true);
 		return PS_OK;
@@ -296,6 +327,21 @@ static void hear(struct service *service)
 		status = answer(service, &msg);
 		ip_message_done(&msg);
 	}
+	if (status != PS_OK)
+		break_off(service);
+}
+
+/* Says of what was in use that it is not any more. */
+static void say_yielded(struct service *service)
+{
+	const struct lb_model_ops *models = lb_model_ops_of(service->lease);
+	enum ps_status status = PS_OK;
+	struct ip_yielded yielded;
+
+	while (models != NULL && service->lease->events >= 0 &&
+	       status == PS_OK &&
+	       models->find_yielded(service->lease, &yielded))
+		status = send_yielded(service, &yielded);
 	if (status != PS_OK)
 		break_off(service);
 }
@@ -337,14 +383,19 @@ static void look(struct service *service)
 
 static int timeout_of(const struct service *service)
 {
+	const struct lb_model_ops *models = lb_model_ops_of(service->lease);
+	int patience =
+		models == NULL ? -1 : models->patience_ms(service->lease);
 	int64_t next = service->look_ms, left;
 
 	if (next == 0 || (service->retry_ms != 0 && service->retry_ms < next))
 		next = service->retry_ms;
 	if (next == 0)
-		return -1;
+		return patience;
 	left = next - lb_now_ms();
-	return left > 0 ? (int)left : 0;
+	if (left < 0)
+		left = 0;
+	return patience >= 0 && patience < left ? patience : (int)left;
 }
 
 static bool is_due(int64_t at_ms)
@@ -387,6 +438,7 @@ static void *serve(void *arg)
 			hear(&service);
 		else if (is_due(service.retry_ms))
 			reconnect(&service);
+		say_yielded(&service);
 		if (is_due(service.look_ms))
 			look(&service);
 	}

@@ -243,7 +243,10 @@ static enum ps_status resume(struct lb_lease *lease)
 		return status;
 	}
 	hand_events(lease, events);
-	return lb_lease_settle(lease);
+	status = lb_lease_settle(lease);
+	if (status == PS_OK && lb_model_ops_of(lease) != NULL)
+		status = lb_model_ops_of(lease)->rejoin(lease);
+	return status;
 }
 
 /* ---- any time ---- */
