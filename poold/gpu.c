@@ -165,3 +165,19 @@ uint64_t pd_gpu_free_bytes(const struct pd_gpu *gpu)
 {
 	return atomic_load(&gpu->free_bytes);
 }
+
+struct dv_device *pd_gpu_device(const struct pd_gpu *gpu)
+{
+	return gpu->device;
+}
+
+uint64_t pd_gpu_segment_address(const struct pd_gpu *gpu, uint32_t segment)
+{
+	assert(segment < gpu->segments);
+	return pd_gpu_address(gpu, segment);
+}
+
+uint64_t pd_gpu_segment_bytes(const struct pd_gpu *gpu)
+{
+	return gpu->segment_bytes;
+}

@@ -93,5 +93,6 @@ struct dv_device;
 /* The device, which stays the gpu's, and where a segment is mapped. */
 struct dv_device *pd_gpu_device(const struct pd_gpu *gpu);
 uint64_t pd_gpu_segment_address(const struct pd_gpu *gpu, uint32_t segment);
+uint64_t pd_gpu_segment_bytes(const struct pd_gpu *gpu);
 
 #endif /* POOLD_GPU_H */

@@ -2,20 +2,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * The thread that moves models: registers host memory with the driver, copies
- * groups of tensors to the segments, and writes the counters. One stream: what
- * was submitted first is done first.
+ * The thread that moves models: copies groups of tensors to the segments and
+ * writes the counters. One stream: what was submitted first is done first. A
+ * second thread registers host memory with the driver, which takes long.
  *
- * A group is one copy (two where it crosses a segment's end) and one write of
+ * A group is one copy (more where it crosses segments' ends) and one write of
  * the counter behind it; the thread waits for none of them, but keeps only so
  * many bytes under way, so that a load of higher priority gets between two
  * groups of another.
  *
  * Invariants
  *   The counter says n only when the first n tensors have landed. A load that
- *   fails counts its failure in the page first, then sets the counter to all:
- *   nobody hangs, and nobody believes what came of it.
+ *   fails counts its failure in the page first, then sets the counter beyond
+ *   all: nobody hangs, and nobody believes what came of it, not even a loader
+ *   that takes the board over: it says PS_LOAD_FAILED of such a counter until
+ *   it is reset.
  *   The page never says more than the counter.
+ *   A load is done, or has failed, only when no copy of it can run any more.
  *   Nothing here creates or frees memory of the GPU, the board excepted.
  */
 #ifndef POOLD_STORE_LOADER_H
@@ -64,28 +67,33 @@ struct pd_load_model {
 
 /*
  * @board: the GPU's memory for the counters, or -1: it is made (the first
- * agent). @landed: the page, a memfd, writable; stays the caller's.
- * @scratch: a segment of which nothing matters, to measure the wire with;
- * PD_NO_SEGMENT: there is none.
+ * agent); stays the caller's. @landed: the page, a memfd, writable; stays the
+ * caller's. Makes driver calls, and measures the wire: a few milliseconds.
  */
 enum ps_status pd_loader_new(struct pd_gpu *gpu, int board, int landed,
-			     uint32_t scratch, struct pd_loader **loader_out);
-void pd_loader_free(struct pd_loader *loader); /* NULL: ok */
+			     struct pd_loader **loader_out);
+/* What is under way has passed then; what is queued is dropped. NULL: ok. */
+void pd_loader_free(struct pd_loader *loader);
 /* The board's descriptor; stays the loader's. */
 int pd_loader_board(const struct pd_loader *loader);
 int pd_loader_event(const struct pd_loader *loader); /* readable: take */
 
+/* pre: of both: no copy from that memory is queued or under way. */
 void pd_loader_register(struct pd_loader *loader, uint32_t model,
 			uint32_t serial, void *memory, uint64_t bytes);
 void pd_loader_unregister(struct pd_loader *loader, uint32_t model,
 			  uint32_t serial, void *memory, uint64_t bytes);
-/* Begins where the counter is. pre: what @load points to stays. */
+/* Begins where the counter is. pre: what @load points to stays; no other job
+ * of the model is queued but resets. */
 void pd_loader_copy(struct pd_loader *loader, const struct pd_load_model *load);
-/* Higher for one that waits. */
+/* Higher for one that waits; never lower than it was. */
 void pd_loader_hurry(struct pd_loader *loader, uint32_t model,
 		     uint32_t priority);
-/* The counter and the page to 0. */
+/* The counter and the page to 0. Comes before each copy that is queued later.
+ * pre: no copy of the model is queued or under way. */
 void pd_loader_reset(struct pd_loader *loader, uint32_t model, uint32_t serial);
+/* The next thing done; false: nothing. PS_DEVICE_LOST: the GPU is gone, and
+ * whoever waits for it is told so by others. */
 bool pd_loader_take(struct pd_loader *loader, struct pd_load_done *done_out);
 /* As measured; for people. */
 struct md_wire pd_loader_wire(const struct pd_loader *loader);
