@@ -266,34 +266,6 @@ static enum ps_status read_rows(const char *bytes, size_t size,
 	return PS_OK;
 }
 
-static int compare_names(const void *left, const void *right)
-{
-	const char *const *a = left;
-	const char *const *b = right;
-
-	return strcmp(*a, *b);
-}
-
-static enum ps_status check_unique(const struct md_manifest *manifest)
-{
-	const char **names = calloc(manifest->count + 1, sizeof(names[0]));
-	enum ps_status status = PS_OK;
-
-	if (names == NULL)
-		return bs_fail(PS_HOST_MEMORY, "no memory for %zu names",
-			       manifest->count);
-	for (size_t i = 0; i < manifest->count; i++)
-		names[i] = manifest->tensors[i].name;
-	qsort(names, manifest->count, sizeof(names[0]), compare_names);
-	for (size_t i = 1; i < manifest->count && status == PS_OK; i++)
-		if (strcmp(names[i - 1], names[i]) == 0)
-			status = bs_fail(PS_INVALID_ARGUMENT,
-					 "two tensors are called %s",
-					 md_show(names[i]).text);
-	free(names);
-	return status;
-}
-
 enum ps_status md_manifest_decode(const void *bytes, size_t size,
 				  struct md_manifest *manifest_out)
 {
@@ -318,7 +290,8 @@ enum ps_status md_manifest_decode(const void *bytes, size_t size,
 			       manifest.count);
 	status = read_rows(bytes, size, &manifest);
 	if (status == PS_OK)
-		status = check_unique(&manifest);
+		status = md_tensors_check_names(manifest.tensors,
+						manifest.count);
 	if (status != PS_OK) {
 		md_manifest_done(&manifest);
 		return status;

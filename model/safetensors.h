@@ -83,5 +83,8 @@ unsigned int md_dtype_bits(enum md_dtype dtype);
  * fits a number, or no whole bytes. pre: its dtype and rank are in bounds. */
 enum ps_status md_tensor_bytes(const struct md_tensor *tensor,
 			       uint64_t *bytes_out);
+/* Whether each has a name of its own. PS_INVALID_ARGUMENT, PS_HOST_MEMORY. */
+enum ps_status md_tensors_check_names(const struct md_tensor *tensors,
+				      size_t count);
 
 #endif /* MODEL_SAFETENSORS_H */

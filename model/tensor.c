@@ -4,7 +4,8 @@
 #include "model/safetensors.h"
 
 #include <inttypes.h>
-#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "base/arith.h"
 #include "base/status.h"
@@ -65,4 +66,33 @@ enum ps_status md_tensor_bytes(const struct md_tensor *tensor,
 			       md_show(tensor->name).text, bits);
 	*bytes_out = bits / 8;
 	return PS_OK;
+}
+
+static int compare_names(const void *left, const void *right)
+{
+	const char *const *a = left;
+	const char *const *b = right;
+
+	return strcmp(*a, *b);
+}
+
+enum ps_status md_tensors_check_names(const struct md_tensor *tensors,
+				      size_t count)
+{
+	const char **names = calloc(count + 1, sizeof(names[0]));
+	enum ps_status status = PS_OK;
+
+	if (names == NULL)
+		return bs_fail(PS_HOST_MEMORY, "no memory for %zu names",
+			       count);
+	for (size_t i = 0; i < count; i++)
+		names[i] = tensors[i].name;
+	qsort(names, count, sizeof(names[0]), compare_names);
+	for (size_t i = 1; i < count && status == PS_OK; i++)
+		if (strcmp(names[i - 1], names[i]) == 0)
+			status = bs_fail(PS_INVALID_ARGUMENT,
+					 "two tensors are called %s",
+					 md_show(names[i]).text);
+	free(names);
+	return status;
 }
