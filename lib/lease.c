@@ -190,11 +190,13 @@ static uint32_t list_those(struct lb_lease *lease, enum lb_hold from,
 static void turn_those(struct lb_lease *lease, const uint32_t *list,
 		       uint32_t count, enum lb_hold from, enum lb_hold into)
 {
+	lb_turn_take(lease->pool);
 	bs_lock_take(&lease->pool->lock);
 	for (uint32_t i = 0; i < count; i++)
 		if (lease->hold[list[i]] == from)
 			lease->hold[list[i]] = (uint8_t)into;
 	bs_lock_drop(&lease->pool->lock);
+	lb_turn_give(lease->pool);
 }
 
 static enum ps_status give_those(struct lb_lease *lease, enum lb_hold from,

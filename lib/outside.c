@@ -113,8 +113,8 @@ static enum ps_status take_room(struct ps_pool *pool, uint64_t bytes,
 	bs_lock_take(&pool->lock);
 	sum = lease->outside;
 	bs_lock_drop(&pool->lock);
-	wanted = bs_add(sum, bytes, &sum) ? segments_for(pool, sum)
-					  : UINT64_MAX;
+	wanted =
+		bs_add(sum, bytes, &sum) ? segments_for(pool, sum) : UINT64_MAX;
 	if (wanted > lease->outside_segments) {
 		wanted -= lease->outside_segments;
 		asking.left =

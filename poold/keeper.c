@@ -291,11 +291,12 @@ static enum ps_status on_change(struct keeper *keeper, struct ip_message *msg)
 	enum ps_status status = pd_apply(&keeper->holdings, msg);
 
 	/* Now nobody but the agent has it. Who counts the answers counts
-	 * segments. */
+	 * segments; one that was never answered would stay as it is for good.
+	 */
 	if (status == PS_OK && msg->type == IP_DROP &&
 	    msg->body.piece.kind == IP_PIECE_SEGMENTS)
-		(void)pd_tell_note(&keeper->conn, IP_NOTICE_DROPPED,
-				   msg->body.piece.number[0]);
+		status = pd_tell_note(&keeper->conn, IP_NOTICE_DROPPED,
+				      msg->body.piece.number[0]);
 	return status;
 }
 

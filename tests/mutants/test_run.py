@@ -80,6 +80,18 @@ class JudgeTest(unittest.TestCase):
             bad = run.run_all([MUTANT], self.tree, FakeBuild(self.tree, 0))
         self.assertEqual(bad, 1)
 
+    def test_test_that_fails_as_it_is_counts(self):
+        build = FakeBuild(self.tree, 1)
+        build.check_unbroken = self.refuse
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            bad = run.run_all([MUTANT], self.tree, build)
+        self.assertEqual(bad, 1)
+        self.assertIn("BROKEN: fails without it", out.getvalue())
+
+    @staticmethod
+    def refuse(mutant):
+        raise run.Broken("fails without it")
+
 
 if __name__ == "__main__":
     unittest.main()

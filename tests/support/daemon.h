@@ -100,6 +100,8 @@ void th_daemon_follow(struct th_daemon *daemon, pid_t dead);
 
 /* How many processes of daemons descend from this one. */
 size_t th_daemon_processes(void);
+/* A half has done all that it was woken for, and sleeps. */
+void th_daemon_await_sleep(pid_t half);
 /* The descriptors of all these, whatever namespace counts their pids. */
 long th_daemon_all_fds(void);
 

@@ -78,6 +78,18 @@ static size_t find(pid_t pids_out[PROCS_MAX])
 	return count;
 }
 
+void th_daemon_await_sleep(pid_t half)
+{
+	uint64_t end = th_now_ns() + TH_DAEMON_MS * UINT64_C(1000000);
+	struct proc proc;
+
+	while (read_proc(half, &proc) && proc.state != 'S') {
+		if (th_now_ns() > end)
+			fail_msg("%d does not rest", (int)half);
+		th_rest_ms(1);
+	}
+}
+
 size_t th_daemon_processes(void)
 {
 	pid_t pids[PROCS_MAX];
