@@ -13,6 +13,8 @@
 
 #include <stdbool.h>
 
+#define CL_WORDS 3u /* as many as any command takes */
+
 /* What the command line says. Texts live as long as argv. */
 struct cl_options {
 	const char *socket; /* NULL: looked for */
@@ -26,6 +28,12 @@ struct cl_options {
 	const char *at_quota;
 	const char *no_daemon;
 	const char *log;
+	/* Of model, as they were written; NULL: not said. */
+	const char *plan;
+	const char *timeout;
+	bool is_public;
+	const char *words[CL_WORDS]; /* what to do, with which */
+	unsigned int word_count;
 	char **program; /* and its arguments; ends with NULL */
 	bool is_json;
 };
@@ -34,6 +42,7 @@ enum cl_takes {
 	CL_TAKES_GPU = 1u << 0,    /* --gpu */
 	CL_TAKES_LISTEN = 1u << 1, /* --listen */
 	CL_TAKES_RUN = 1u << 2,    /* a program, and how it is to live */
+	CL_TAKES_MODEL = 1u << 3,  /* words, and options of models */
 };
 
 struct cl_command {
@@ -55,5 +64,6 @@ extern const struct cl_command cl_shutdown;
 extern const struct cl_command cl_reload;
 extern const struct cl_command cl_metrics;
 extern const struct cl_command cl_doctor;
+extern const struct cl_command cl_model;
 
 #endif /* CLI_COMMAND_H */

@@ -45,6 +45,9 @@ static const unsigned char codes[] = {
 	[PS_SYSTEM] = EX_OSERR,
 	[PS_AGAIN] = EX_TEMPFAIL,
 	[PS_NO_DAEMON] = EX_UNAVAILABLE,
+	[PS_NO_MODEL] = EX_UNAVAILABLE,
+	[PS_MODEL_MISMATCH] = EX_UNAVAILABLE,
+	[PS_LOAD_FAILED] = EX_UNAVAILABLE,
 };
 
 int cl_exit_code(enum ps_status status)

@@ -100,13 +100,23 @@ int cl_ask(const struct cl_options *options, enum ps_question question,
 			    why);
 }
 
-json_t *cl_ask_quietly(const struct cl_options *options)
+static json_t *ask_quietly(const struct cl_options *options,
+			   enum ps_question question)
 {
 	char why[JSON_ERROR_TEXT_LENGTH];
 	json_t *answer = NULL;
 
-	if (ask(options->socket, PS_ASK_STATUS, &answer, why, sizeof(why)) !=
-	    PS_OK)
+	if (ask(options->socket, question, &answer, why, sizeof(why)) != PS_OK)
 		return NULL;
 	return answer;
+}
+
+json_t *cl_ask_quietly(const struct cl_options *options)
+{
+	return ask_quietly(options, PS_ASK_STATUS);
+}
+
+json_t *cl_ask_models_quietly(const struct cl_options *options)
+{
+	return ask_quietly(options, PS_ASK_MODELS);
 }

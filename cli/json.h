@@ -31,8 +31,9 @@ void cl_json_print(FILE *out, const json_t *json);
 int cl_ask(const struct cl_options *options, enum ps_question question,
 	   json_t **answer_out);
 
-/* The status; NULL, without a word, when no daemon gives it. */
+/* The status, the models; NULL, without a word, when no daemon gives it. */
 json_t *cl_ask_quietly(const struct cl_options *options);
+json_t *cl_ask_models_quietly(const struct cl_options *options);
 
 /* An object out of a daemon's text; NULL, and why, when it is none. */
 json_t *cl_json_parse(const char *text, char *why, size_t room);

@@ -12,8 +12,8 @@
 #include <sysexits.h>
 
 static const struct cl_command *const commands[] = {
-	&cl_run,      &cl_status, &cl_clients, &cl_drain,
-	&cl_shutdown, &cl_reload, &cl_metrics, &cl_doctor,
+	&cl_run,    &cl_status,  &cl_clients, &cl_drain, &cl_shutdown,
+	&cl_reload, &cl_metrics, &cl_doctor,  &cl_model,
 };
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
@@ -29,6 +29,9 @@ enum key {
 	KEY_AT_QUOTA,
 	KEY_NO_DAEMON,
 	KEY_LOG,
+	KEY_PUBLIC,
+	KEY_PLAN,
+	KEY_TIMEOUT,
 };
 
 struct parse {
@@ -95,8 +98,26 @@ static const char **place_of(struct cl_options *options, int key)
 		return &options->no_daemon;
 	case KEY_LOG:
 		return &options->log;
+	case KEY_PLAN:
+		return &options->plan;
+	case KEY_TIMEOUT:
+		return &options->timeout;
 	}
 	return NULL;
+}
+
+/* What stands behind the command's name. */
+static void take_word(struct parse *parse, char *text, struct argp_state *state)
+{
+	struct cl_options *options = &parse->options;
+
+	if (parse->command->takes & CL_TAKES_RUN)
+		take_program(parse, state);
+	else if ((parse->command->takes & CL_TAKES_MODEL) &&
+		 options->word_count < CL_WORDS)
+		options->words[options->word_count++] = text;
+	else
+		argp_error(state, "%s: what is that?", text);
 }
 
 static error_t parse_option(int key, char *text, struct argp_state *state)
@@ -115,10 +136,11 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
 	case ARGP_KEY_ARG:
 		if (!parse->command)
 			find_command(parse, text, state);
-		else if (parse->command->takes & CL_TAKES_RUN)
-			take_program(parse, state);
 		else
-			argp_error(state, "%s: what is that?", text);
+			take_word(parse, text, state);
+		return 0;
+	case KEY_PUBLIC:
+		parse->options.is_public = true;
 		return 0;
 	case ARGP_KEY_NO_ARGS:
 		if (!parse->command)
@@ -163,6 +185,16 @@ static const struct {
 	{ { "log", KEY_LOG, "off|warn|info", 0,
 	    "What the library says on standard error (default: warn)", 0 },
 	  CL_TAKES_RUN },
+	{ { "public", KEY_PUBLIC, NULL, 0,
+	    "Add it for everybody who may use the daemon", 0 },
+	  CL_TAKES_MODEL },
+	{ { "plan", KEY_PLAN, "PLAN", 0,
+	    "How its tensors travel together: best (as measured; default), "
+	    "tensor (each alone), layer, one, or a number of groups",
+	    0 }, CL_TAKES_MODEL },
+	{ { "timeout", KEY_TIMEOUT, "SECONDS", 0,
+	    "How long to wait",
+	    0 }, CL_TAKES_MODEL },
 };
 /* clang-format on */
 

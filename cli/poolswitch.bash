@@ -14,6 +14,7 @@ _poolswitch_command()
 		-s | --socket | --gpu | --listen) ((i++)) ;;
 		--quota | --reservation | --name | --free) ((i++)) ;;
 		--at-quota | --no-daemon | --log) ((i++)) ;;
+		--plan | --timeout) ((i++)) ;;
 		-*) ;;
 		*)
 			echo "${COMP_WORDS[i]}"
@@ -31,6 +32,19 @@ _poolswitch_words()
 	--at-quota) echo "strict spill" ;;
 	--no-daemon) echo "fail pass" ;;
 	--log) echo "off warn info" ;;
+	--plan) echo "best tensor layer one" ;;
+	esac
+}
+
+# What may follow a word of model.
+_poolswitch_model()
+{
+	local words="list add load prefetch evict pin unpin remove"
+
+	case $1 in
+	model) compgen -W "$words" -- "$2" ;;
+	list | add | load | prefetch | evict | pin | unpin | remove) ;;
+	*) compgen -f -- "$2" ;;
 	esac
 }
 
@@ -38,7 +52,8 @@ _poolswitch()
 {
 	local word=${COMP_WORDS[COMP_CWORD]}
 	local before=${COMP_WORDS[COMP_CWORD - 1]}
-	local commands="run status clients drain shutdown reload metrics doctor"
+	local commands="run status clients drain shutdown reload metrics doctor
+		model"
 	local options="--json --socket --help --usage --version"
 	local command
 
@@ -52,7 +67,7 @@ _poolswitch()
 		mapfile -t COMPREPLY < <(compgen -W "127.0.0.1:" -- "$word")
 		return
 		;;
-	--free | --at-quota | --no-daemon | --log)
+	--free | --at-quota | --no-daemon | --log | --plan)
 		command=$(_poolswitch_words "$before")
 		mapfile -t COMPREPLY < <(compgen -W "$command" -- "$word")
 		return
@@ -75,6 +90,15 @@ _poolswitch()
 		options+=" --no-daemon --log"
 		;;
 	doctor) options+=" --gpu" ;;
+	model)
+		# What to do, then a name that nobody can guess, then a file.
+		if [[ $word != -* ]]; then
+			mapfile -t COMPREPLY < <(
+				_poolswitch_model "$before" "$word")
+			return
+		fi
+		options+=" --public --plan --timeout"
+		;;
 	esac
 	if [[ -z $command && $word != -* ]]; then
 		options=$commands
