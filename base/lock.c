@@ -23,7 +23,9 @@ static const char *const names[] = {
 #undef LOCK
 };
 
-static _Thread_local enum bs_rank held[HELD_MAX];
+/* Ranks, in a byte each: a library that is loaded late, as Python does, finds
+ * little room for what each thread has of its own. */
+static _Thread_local uint8_t held[HELD_MAX];
 static _Thread_local unsigned int held_count;
 
 bool bs_rank_none_held(void)
@@ -40,7 +42,7 @@ void bs_rank_take(enum bs_rank rank)
 	enum bs_rank last = BS_RANK_NONE;
 
 	if (held_count > 0)
-		last = held[held_count - 1];
+		last = (enum bs_rank)held[held_count - 1];
 	if (rank < last) {
 		fprintf(stderr,
 			"poolswitch: lock order: %s is taken under %s\n",
@@ -48,7 +50,7 @@ void bs_rank_take(enum bs_rank rank)
 		abort();
 	}
 	if (held_count < HELD_MAX)
-		held[held_count] = rank;
+		held[held_count] = (uint8_t)rank;
 	held_count++;
 }
 
