@@ -32,6 +32,7 @@ LAYERS = {
     "preload": ["include", "base", "device"],
     "poold": ["include", "base", "device", "allocator", "ipc", "model"],
     "cli": ["include", "base"],
+    "python_shim": ["include"],
     "bench": ["include", "base", "device"],
     "demo": ["include", "base", "device", "model"],
     "examples": [],

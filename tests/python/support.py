@@ -1,0 +1,121 @@
+# SPDX-FileCopyrightText: 2026 The poolswitch authors
+# SPDX-License-Identifier: Apache-2.0
+"""A daemon of a test's own on the simulated GPU, and files of models."""
+
+import json
+import os
+import pathlib
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import unittest
+
+WAIT_S = 30
+SEGMENT = 2 << 20
+MISSING = 77
+
+
+def is_here(module):
+    """Whether a module can be imported; what cannot is skipped by its program."""
+    try:
+        __import__(module)
+    except ImportError:
+        return False
+    return True
+
+
+def skip_without(*modules):
+    missing = [each for each in modules if not is_here(each)]
+    if missing:
+        print(f"{', '.join(missing)}: not here", file=sys.stderr)
+        sys.exit(MISSING)
+
+
+def main():
+    sys.exit(not unittest.main(exit=False).result.wasSuccessful())
+
+
+class FolderTest(unittest.TestCase):
+    """A folder and a simulated GPU of its own."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+        self.set_env("POOLSWITCH_SIM_DIR", str(self.folder / "gpu"))
+        self.set_env("XDG_RUNTIME_DIR", str(self.folder / "none"))
+        self.set_env("POOLSWITCH_SOCKET", None)
+
+    def set_env(self, name, value):
+        before = os.environ.get(name)
+        self.addCleanup(self._put_env, name, before)
+        self._put_env(name, value)
+
+    @staticmethod
+    def _put_env(name, value):
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+    def python(self, text, *words, **env):
+        """What a program in Python prints; another process."""
+        done = subprocess.run(
+            [sys.executable, "-c", text, *words], text=True, timeout=WAIT_S,
+            stdout=subprocess.PIPE, env={**os.environ, **env}, check=True)
+        return done.stdout
+
+
+class DaemonTest(unittest.TestCase):
+    """One GPU and one daemon for all tests of a class: a process has its
+    simulated GPU for good."""
+
+    PARAMETER = "16M"
+    OPTIONS = ()
+
+    @classmethod
+    def setUpClass(cls):
+        import poolswitch
+        folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(folder.cleanup)
+        cls.folder = pathlib.Path(folder.name)
+        cls.socket = str(cls.folder / "socket")
+        os.environ.setdefault("POOLSWITCH_SIM_DIR", str(cls.folder / "gpu"))
+        os.environ["POOLSWITCH_SOCKET"] = cls.socket
+        cls.daemon = subprocess.Popen(
+            [poolswitch.program("poolswitchd"), "--socket", cls.socket, "--size",
+             "128M", "--segment", "2M", "--parameter", cls.PARAMETER,
+             *cls.OPTIONS], stdout=subprocess.PIPE, text=True)
+        cls.addClassCleanup(cls.end)
+        if "ready" not in cls.daemon.stdout.readline():
+            raise RuntimeError("the daemon did not start")
+
+    @classmethod
+    def end(cls):
+        cls.daemon.send_signal(signal.SIGTERM)
+        cls.daemon.wait(WAIT_S)
+        cls.daemon.stdout.close()
+
+    def attach(self):
+        import poolswitch
+        pool = poolswitch.Pool.attach()
+        self.addCleanup(pool.close)
+        return pool
+
+
+def write_safetensors(path, tensors):
+    """tensors: name: (dtype, shape, bytes), in order."""
+    header, at = {}, 0
+    for name, (dtype, shape, data) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": list(shape),
+                        "data_offsets": [at, at + len(data)]}
+        at += len(data)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for _, _, data in tensors.values():
+            file.write(data)
+    return path
