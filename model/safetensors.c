@@ -3,23 +3,20 @@
 
 #include "model/safetensors.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/arith.h"
 #include "base/status.h"
+#include "model/json.h"
 #include "model/show.h"
 
 #define LENGTH_BYTES 8u
 #define METADATA_KEY "__metadata__"
 
-/* The root, a tensor in it, an array in that. */
-#define MAX_DEPTH 3u
 /* A tensor has two commas of its own, one in data_offsets, one behind it and
  * fewer than MD_MAX_RANK in its shape; a wrong shape may have a few more. */
 #define MAX_COMMAS ((8ull + MD_MAX_RANK) * MD_MAX_TENSORS + MD_MAX_METADATA)
@@ -238,69 +235,7 @@ static enum ps_status parse_tensors(json_t *root, uint64_t data_start,
 	return check_cover(file, data_start, file_bytes);
 }
 
-/* ---- the text ---- */
-
-/*
- * Before a byte is allocated for it: a header of brackets alone would make
- * the JSON library take some fifty times its size.
- */
-static enum ps_status check_extent(const char *text, size_t bytes)
-{
-	uint64_t commas = 0;
-	unsigned int depth = 0;
-	bool in_string = false;
-
-	for (size_t i = 0; i < bytes; i++) {
-		char c = text[i];
-
-		if (in_string && c == '\\')
-			i++;
-		else if (c == '"')
-			in_string = !in_string;
-		else if (in_string)
-			continue;
-		else if (c == ',')
-			commas++;
-		else if ((c == ']' || c == '}') && depth > 0)
-			depth--;
-		else if ((c == '[' || c == '{') && ++depth > MAX_DEPTH)
-			return bs_fail(PS_INVALID_ARGUMENT,
-				       "the header nests deeper than %u levels "
-				       "at byte %zu",
-				       MAX_DEPTH, i);
-	}
-	if (commas > MAX_COMMAS)
-		return bs_fail(PS_UNSUPPORTED,
-			       "the header has %" PRIu64 " commas, more than "
-			       "%u tensors need",
-			       commas, MD_MAX_TENSORS);
-	return PS_OK;
-}
-
-static enum ps_status load_json(const char *text, size_t bytes,
-				json_t **root_out)
-{
-	enum ps_status status = check_extent(text, bytes);
-	json_error_t error;
-	json_t *root;
-
-	if (status != PS_OK)
-		return status;
-	if (bytes == 0 || text[0] != '{')
-		return bs_fail(PS_INVALID_ARGUMENT,
-			       "the header does not begin with {");
-	root = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &error);
-	if (root == NULL && json_error_code(&error) == json_error_out_of_memory)
-		return bs_fail(PS_HOST_MEMORY,
-			       "no memory to read a header of %zu bytes",
-			       bytes);
-	if (root == NULL)
-		return bs_fail(PS_INVALID_ARGUMENT,
-			       "the header is not valid JSON at byte %d: %s",
-			       error.position, md_show(error.text).text);
-	*root_out = root;
-	return PS_OK;
-}
+/* ---- all of it ---- */
 
 enum ps_status md_file_parse(const char *header, size_t header_bytes,
 			     uint64_t file_bytes, struct md_file *file_out)
@@ -314,7 +249,8 @@ enum ps_status md_file_parse(const char *header, size_t header_bytes,
 			       "the header has %zu bytes; the file has %" PRIu64
 			       " and the format allows %u",
 			       header_bytes, file_bytes, MD_MAX_HEADER);
-	status = load_json(header, header_bytes, &file.root);
+	status = md_json_load("the header", header, header_bytes, MAX_COMMAS,
+			      &file.root);
 	if (status != PS_OK)
 		return status;
 	if (json_object_size(file.root) > MD_MAX_TENSORS) {
@@ -343,36 +279,12 @@ done_file:
 
 /* ---- the file ---- */
 
-static enum ps_status read_at(int fd, void *buffer, size_t bytes,
-			      uint64_t offset)
-{
-	size_t done = 0;
-
-	while (done < bytes) {
-		ssize_t got = pread(fd, (char *)buffer + done, bytes - done,
-				    (off_t)(offset + done));
-
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got < 0)
-			return bs_fail_errno("read of %zu bytes at %" PRIu64
-					     " failed",
-					     bytes - done, offset + done);
-		if (got == 0)
-			return bs_fail(PS_INVALID_ARGUMENT,
-				       "the file ends at byte %" PRIu64
-				       ", inside its header",
-				       offset + done);
-		done += (size_t)got;
-	}
-	return PS_OK;
-}
-
 static enum ps_status read_length(int fd, uint64_t file_bytes,
 				  size_t *length_out)
 {
 	unsigned char raw[LENGTH_BYTES];
-	enum ps_status status = read_at(fd, raw, sizeof(raw), 0);
+	enum ps_status status =
+		md_read_at(fd, "the header", raw, sizeof(raw), 0);
 	uint64_t length = 0;
 
 	if (status != PS_OK)
@@ -428,7 +340,7 @@ enum ps_status md_file_read(int fd, struct md_file *file_out)
 	if (header == NULL)
 		return bs_fail(PS_HOST_MEMORY,
 			       "no memory for a header of %zu bytes", length);
-	status = read_at(fd, header, length, LENGTH_BYTES);
+	status = md_read_at(fd, "the header", header, length, LENGTH_BYTES);
 	if (status == PS_OK)
 		status = md_file_parse(header, length, bytes, file_out);
 	free(header);
