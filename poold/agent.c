@@ -192,6 +192,10 @@ static void dispatch(struct pd_agent *agent, struct pd_source *source,
 	case PD_AT_LIFELINE:
 		pd_lifeline_ready(source->owner);
 		break;
+	case PD_AT_HOSTS:
+	case PD_AT_LOADER:
+		pd_models_ready(agent, source->kind);
+		break;
 	}
 }
 
@@ -213,6 +217,7 @@ static int time_left(const struct pd_agent *agent)
 	add_deadline(&soonest, agent->core_at_ms);
 	add_deadline(&soonest, agent->look_at_ms);
 	add_deadline(&soonest, agent->keeper_at_ms);
+	add_deadline(&soonest, pd_models_due_ms(agent));
 	add_deadline(&soonest, agent->listen_rests_until_ms);
 	if (soonest == UINT64_MAX)
 		return -1;
@@ -229,6 +234,7 @@ static void tick(struct pd_agent *agent)
 	}
 	pd_fence_tick(agent);
 	pd_fence_turn(agent);
+	pd_models_turn(agent);
 	pd_asks_turn(agent);
 	pd_visits_sweep(agent);
 	pd_lifelines_sweep(agent);
@@ -378,6 +384,8 @@ static enum ps_status make_core(struct pd_agent *agent)
 		status = pd_core_new(&config, agent->now_ms, &agent->core);
 	if (status == PS_OK)
 		status = pd_seats_new(agent);
+	if (status == PS_OK)
+		status = pd_models_new(agent);
 	return status;
 }
 
@@ -470,6 +478,7 @@ static enum ps_status start(struct pd_agent *agent)
 static void end(struct pd_agent *agent)
 {
 	pd_visits_done(agent);
+	pd_models_done(agent);
 	pd_seats_done(agent);
 	pd_core_free(agent->core);
 	pd_unwatch(agent, &agent->gpu_event);

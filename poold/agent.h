@@ -62,6 +62,8 @@
  * id means nothing here (another user namespace), so the record has a number
  * of its own in its place and nothing of it may pass to others unmade. */
 #define PD_CLIENT_UNMAPPED (1u << 31)
+/* It has a page with words about models. */
+#define PD_CLIENT_JOINED (1u << 30)
 
 enum pd_source_kind {
 	PD_AT_LISTEN,
@@ -74,6 +76,8 @@ enum pd_source_kind {
 	PD_AT_CLIENT,   /* its pidfd; owner: struct pd_seat */
 	PD_AT_HEIR,     /* its pidfd; owner: struct pd_seat */
 	PD_AT_LIFELINE, /* owner: struct pd_lifeline */
+	PD_AT_HOSTS,
+	PD_AT_LOADER,
 };
 
 /* A descriptor in the epoll. */
@@ -105,6 +109,14 @@ struct pd_channel {
 /* A segment that the keeper has still, and what becomes of it then. */
 enum pd_dropping { PD_NOT_DROPPING, PD_DROP_TO_REMAKE, PD_DROP_TO_VACATE };
 
+/* A request about a model that has not been answered; one a connection. */
+struct pd_model_request {
+	uint64_t tag; /* of its answer; 0: there is none */
+	enum ip_type type;
+	uint32_t seq;
+	uint32_t place; /* USE: what the client says that it has mapped */
+};
+
 /* A connection of a client, or of somebody who asks. */
 struct pd_visit {
 	struct pd_visit *next;
@@ -126,6 +138,9 @@ struct pd_visit {
 	bool is_polled;    /* it has not been answered */
 	uint32_t asked;    /* a STATUS waits: its number; 0: none */
 	uint64_t ask_deadline_ms;
+	struct pd_model_request model;
+	uint32_t yields; /* number of the last YIELD */
+	bool has_joined;
 };
 
 /* A socket of a client whose connection is over, watched because a child that
@@ -183,6 +198,7 @@ struct pd_agent {
 	struct pd_gpu *gpu;
 	struct pd_journal *journal;
 	struct pd_core *core;
+	struct pd_models *models;
 	struct pd_limits limits;
 	struct pd_holdings holdings; /* segments: only while handed over */
 	struct pd_seat *seats;       /* by slot */
@@ -281,6 +297,10 @@ void pd_send_opened(struct pd_visit *visit, uint32_t seq,
 		    const struct pd_grant_of *grant, const uint32_t *segments,
 		    uint32_t count);
 
+/* PLACE likewise: of a model. */
+void pd_send_place(struct pd_visit *visit, const struct ip_place *place,
+		   const uint32_t *segments, uint32_t count);
+
 /* ---- agent_attach.c ---- */
 
 /* Not PS_OK: the connection is refused with it. */
@@ -321,6 +341,10 @@ void pd_lifelines_sweep(struct pd_agent *agent);
 
 extern const struct pd_core_ops pd_agent_ops;
 void pd_gpu_ready(struct pd_agent *agent);
+/* The GPU is lost: all are told, and the agent ends. */
+void pd_agent_lose(struct pd_agent *agent, const char *text);
+/* Destroys a segment and makes it anew, when nobody has its descriptor. */
+void pd_agent_remake(struct pd_agent *agent, uint32_t segment);
 /* The keeper has closed its descriptor. */
 void pd_segment_dropped(struct pd_agent *agent, uint32_t segment);
 /* There is no keeper that could have any. */
@@ -345,8 +369,39 @@ void pd_keeper_note(struct pd_agent *agent, enum ip_notice notice,
 		    uint32_t value);
 void pd_keeper_done(struct pd_agent *agent);
 
+/* ---- agent_models.c and its kin (agent_models.h) ---- */
+
+/* pre: the seats are taken. */
+enum ps_status pd_models_new(struct pd_agent *agent);
+void pd_models_done(struct pd_agent *agent);
+void pd_models_lose(struct pd_agent *agent);
+void pd_models_ready(struct pd_agent *agent, enum pd_source_kind kind);
+/* What is due, and what the last turn has left. */
+void pd_models_turn(struct pd_agent *agent);
+/* When the turn is wanted; 0: not. */
+uint64_t pd_models_due_ms(const struct pd_agent *agent);
+void pd_models_remade(struct pd_agent *agent, uint32_t segment,
+		      enum ps_status status);
+/* Whether clients may have a parameter segment to use as they like. */
+bool pd_models_give_away(struct pd_agent *agent, uint32_t segment);
+
+/* ADD to DROPPED. Not PS_OK: the connection ends with it. */
+enum ps_status pd_models_serve(struct pd_visit *visit, struct ip_message *msg);
+enum ps_status pd_models_yielded(struct pd_visit *visit,
+				 const struct ip_yielded *yielded);
+/* The connection ends, or is no client's any more; pre: it has its slot. */
+void pd_models_visit_over(struct pd_visit *visit);
+/* The client is fenced or has left. */
+void pd_models_client_over(struct pd_agent *agent, uint32_t slot);
+/* The descriptors of a letter that has waited; false: not its client's. */
+bool pd_models_renew(const struct pd_visit *visit, struct ip_message *msg);
+/* PS_ASK_MODELS, for who asks. free() it; NULL: no memory. */
+char *pd_models_report(const struct pd_visit *visit);
+
 /* ---- agent_ask.c ---- */
 
+/* The daemon's own user, or root. */
+bool pd_is_master(uid_t uid);
 enum ps_status pd_ask(struct pd_visit *visit, const struct ip_ask *ask);
 /* PS_PROTOCOL: nobody asked. */
 enum ps_status pd_polled(struct pd_visit *visit,

@@ -167,6 +167,15 @@ static void answer_command(struct pd_visit *visit, uint32_t seq)
 	answer_done(&answer);
 }
 
+static void answer_models(struct pd_visit *visit, uint32_t seq)
+{
+	struct answer answer;
+
+	answer_make(&answer, pd_models_report(visit));
+	answer_send(&answer, visit, seq);
+	answer_done(&answer);
+}
+
 /* ------------------------------------------------------------------ */
 /* The clients' own numbers                                            */
 
@@ -274,10 +283,8 @@ static enum ps_status ask_status(struct pd_visit *visit, uint32_t seq)
 	return PS_OK;
 }
 
-static bool may_command(const struct pd_visit *visit)
+bool pd_is_master(uid_t uid)
 {
-	uid_t uid = visit->requests.conn.peer_uid;
-
 	return uid == 0 || uid == geteuid();
 }
 
@@ -317,7 +324,9 @@ enum ps_status pd_ask(struct pd_visit *visit, const struct ip_ask *ask)
 		return ask_status(visit, ask->seq);
 	if (ask->question == IP_ASK_PRESENCE)
 		answer_command(visit, ask->seq);
-	else if (may_command(visit))
+	else if (ask->question == IP_ASK_MODELS)
+		answer_models(visit, ask->seq);
+	else if (pd_is_master(visit->requests.conn.peer_uid))
 		command(visit, ask);
 	else
 		pd_deny(visit, ask->seq, PS_PERMISSION,

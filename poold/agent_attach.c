@@ -210,6 +210,7 @@ static void end_old(struct pd_agent *agent, struct pd_seat *seat)
 	if (!visit)
 		return;
 	pd_doom(visit);
+	pd_models_visit_over(visit);
 	/* Where it was doomed it comes up again, and does nothing. */
 	visit->slot = PD_NO_CLIENT;
 	agent->unattached++;
@@ -389,6 +390,7 @@ void pd_leave(struct pd_visit *visit, uint32_t seq)
 	struct pd_seat *seat = &agent->seats[visit->slot];
 
 	pd_asks_forget(visit);
+	pd_models_visit_over(visit);
 	pd_core_reclaim(agent->core, visit->slot, true, agent->now_ms);
 	seat->visit = NULL;
 	pd_seat_leave(seat);

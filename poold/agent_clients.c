@@ -342,9 +342,10 @@ static enum ps_status check_request(struct pd_visit *visit,
 				    const struct ip_message *msg)
 {
 	uint32_t seq = msg->body.number.seq; /* all requests begin with it */
-	bool needs_slot = msg->type != IP_ATTACH && msg->type != IP_ASK;
+	bool needs_slot = msg->type != IP_ATTACH && msg->type != IP_ASK &&
+			  msg->type != IP_ADD && msg->type != IP_ORDER;
 
-	if (msg->type < IP_ATTACH || msg->type > IP_CLOSE)
+	if (msg->type < IP_ATTACH || msg->type > IP_DROPPED)
 		return bs_fail(PS_PROTOCOL,
 			       "%s is no request; it belongs on the socket "
 			       "that came with WELCOME",
@@ -405,8 +406,10 @@ static enum ps_status serve(struct pd_visit *visit, struct ip_message *msg)
 	case IP_LEAVE:
 		pd_leave(visit, msg->body.number.seq);
 		return PS_OK;
-	default:
+	case IP_ASK:
 		return pd_ask(visit, &msg->body.ask);
+	default:
+		return pd_models_serve(visit, msg);
 	}
 }
 
@@ -432,15 +435,19 @@ static enum ps_status hear(struct pd_visit *visit, const struct ip_message *msg)
 		return recalled(visit, &msg->body.list);
 	if (msg->type == IP_POLLED)
 		return pd_polled(visit, &msg->body.polled);
+	if (msg->type == IP_YIELDED)
+		return pd_models_yielded(visit, &msg->body.yielded);
 	return bs_fail(PS_PROTOCOL, "%s does not belong on this socket",
 		       ip_type_name(msg->type));
 }
 
-/* ATTACH and ASK say what their sender speaks; after that it is agreed. */
+/* What needs no ATTACH says what its sender speaks; after that it is agreed.
+ */
 static enum ps_status check_minor(const struct pd_channel *channel,
 				  const struct ip_message *msg)
 {
 	if (msg->type == IP_ATTACH || msg->type == IP_ASK ||
+	    msg->type == IP_ADD || msg->type == IP_ORDER ||
 	    msg->minor == channel->conn.minor)
 		return PS_OK;
 	return bs_fail(PS_PROTOCOL, "%s: version is %u.%u, agreed is %u.%u",
@@ -517,6 +524,7 @@ static void visit_end(struct pd_agent *agent, struct pd_visit *visit)
 {
 	withdraw(agent, visit);
 	pd_asks_forget(visit);
+	pd_models_visit_over(visit);
 	pd_unschedule(agent);
 	pd_channel_empty(&visit->requests);
 	pd_channel_empty(&visit->events);

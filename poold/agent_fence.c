@@ -114,6 +114,7 @@ void pd_seat_leave(struct pd_seat *seat)
 	struct pd_agent *agent = seat->agent;
 
 	unqueue(agent, seat);
+	pd_models_client_over(agent, seat->slot);
 	while (seat->lifelines)
 		lifeline_cut(seat->lifelines);
 	pd_source_close(agent, &seat->heir);
@@ -201,6 +202,7 @@ static void has_died(struct pd_seat *seat)
 	pd_unwatch(agent, &seat->process);
 	if (seat->visit) {
 		pd_asks_forget(seat->visit);
+		pd_models_visit_over(seat->visit);
 		pd_seat_keep_lifelines(seat, seat->visit);
 		pd_doom(seat->visit);
 		/* When the visit ends the seat may be another's. */

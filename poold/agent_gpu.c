@@ -118,9 +118,14 @@ static void drop(struct pd_agent *agent, uint32_t segment, enum pd_dropping why)
 	send_drops(agent);
 }
 
+void pd_agent_remake(struct pd_agent *agent, uint32_t segment)
+{
+	drop(agent, segment, PD_DROP_TO_REMAKE);
+}
+
 static void remake(void *owner, uint32_t segment)
 {
-	drop(owner, segment, PD_DROP_TO_REMAKE);
+	pd_agent_remake(owner, segment);
 }
 
 static void vacate(void *owner, uint32_t segment)
@@ -193,17 +198,25 @@ static void tell_lost(struct pd_visit *visit)
 	pd_send(visit, &visit->events, &msg, true);
 }
 
-static void lose(struct pd_agent *agent, const char *text)
+void pd_agent_lose(struct pd_agent *agent, const char *text)
 {
 	if (agent->is_lost)
 		return;
 	agent->is_lost = true;
 	pd_log(PD_ERROR, "gpu lost: %s", text);
 	pd_core_lose(agent->core);
+	pd_models_lose(agent);
 	for (struct pd_visit *visit = agent->visits; visit; visit = visit->next)
 		tell_lost(visit);
 	pd_keeper_note(agent, IP_NOTICE_LOST, 0);
 	pd_agent_finish(agent, pd_exit_status(PS_DEVICE_LOST));
+}
+
+static bool is_parameter(const struct pd_agent *agent, uint32_t segment)
+{
+	const struct pd_pool_record *pool = pd_journal_pool(agent->journal);
+
+	return segment < pool->parameter_bytes / pool->segment_bytes;
 }
 
 static void has_remade(struct pd_agent *agent, const struct pd_done *done)
@@ -214,7 +227,11 @@ static void has_remade(struct pd_agent *agent, const struct pd_done *done)
 	if (status == PS_OK)
 		status = pd_keeper_keep(agent, IP_PIECE_SEGMENTS, done->segment,
 					pd_gpu_fd(agent->gpu, done->segment));
-	pd_core_remade(agent->core, done->segment, status, agent->now_ms);
+	if (is_parameter(agent, done->segment))
+		pd_models_remade(agent, done->segment, status);
+	else
+		pd_core_remade(agent->core, done->segment, status,
+			       agent->now_ms);
 }
 
 static const char *job_name(enum pd_job job)
@@ -233,7 +250,7 @@ static const char *job_name(enum pd_job job)
 static void apply(struct pd_agent *agent, const struct pd_done *done)
 {
 	if (done->status == PS_DEVICE_LOST) {
-		lose(agent, done->text);
+		pd_agent_lose(agent, done->text);
 		return;
 	}
 	if (done->status != PS_OK)

@@ -154,6 +154,8 @@ static bool renew_fds(const struct pd_visit *visit, struct ip_message *msg)
 			is_current = renew_opened(visit,
 						  msg->body.opened.segment[at],
 						  &msg->fds[at]);
+	} else if (msg->type == IP_PLACE || msg->type == IP_MODEL) {
+		return pd_models_renew(visit, msg);
 	} else if (msg->type == IP_GRANT && msg->fd_count > 0) {
 		for (uint32_t i = 0; i < list->count && is_current; i++) {
 			if (!(list->segment[i] & IP_SEGMENT_PARKED))
@@ -291,4 +293,27 @@ void pd_send_opened(struct pd_visit *visit, uint32_t seq,
 		opened->flags = at < count ? IP_LIST_MORE : 0;
 		pd_send(visit, &visit->requests, &msg, false);
 	}
+}
+
+void pd_send_place(struct pd_visit *visit, const struct ip_place *place,
+		   const uint32_t *segments, uint32_t count)
+{
+	uint32_t at = 0;
+
+	do {
+		struct ip_message msg;
+		struct ip_place *part = &msg.body.place;
+
+		begin(visit, &msg, IP_PLACE);
+		*part = *place;
+		part->count = 0;
+		while (at < count && part->count < IP_LIST_MAX) {
+			msg.fds[msg.fd_count++] =
+				pd_gpu_fd(visit->agent->gpu, segments[at]);
+			part->segment[part->count++] = segments[at++];
+		}
+		if (at < count)
+			part->flags |= IP_LIST_MORE;
+		pd_send(visit, &visit->requests, &msg, false);
+	} while (at < count);
 }

@@ -45,6 +45,23 @@ static void send_part(struct pd_visit *visit, const struct ip_need *need,
 	pd_send(visit, &visit->requests, &msg, false);
 }
 
+/* What a client has to use as it likes is no model's from then on. */
+static enum ps_status give_away(struct pd_agent *agent,
+				const struct ip_need *need)
+{
+	const struct pd_pool_record *pool = pd_journal_pool(agent->journal);
+	uint64_t parameters = pool->parameter_bytes / pool->segment_bytes;
+
+	for (uint32_t i = need->first; i < need->first + need->count; i++) {
+		if (i < parameters && !pd_models_give_away(agent, i))
+			return bs_fail(PS_REFUSED,
+				       "parameter segment %u is a model's; "
+				       "attach to the model",
+				       i);
+	}
+	return PS_OK;
+}
+
 void pd_need(struct pd_visit *visit, const struct ip_need *need)
 {
 	struct pd_agent *agent = visit->agent;
@@ -55,6 +72,8 @@ void pd_need(struct pd_visit *visit, const struct ip_need *need)
 	if (status == PS_OK && !has_fds(visit, need))
 		status = bs_fail(PS_AGAIN, "a segment is being made anew; try "
 					   "again");
+	if (status == PS_OK)
+		status = give_away(agent, need);
 	if (status == PS_OK && (need->flags & IP_NEED_EXPORT))
 		status = pd_core_export(agent->core, visit->slot, need->first);
 	if (status == PS_OK)

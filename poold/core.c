@@ -228,6 +228,16 @@ enum ps_status pd_core_admit(struct pd_core *core,
 	return PS_OK;
 }
 
+void pd_core_mark(struct pd_core *core, uint32_t slot, uint32_t flag)
+{
+	struct pd_client *client = &core->clients[slot];
+
+	if (client->record.flags & flag)
+		return;
+	client->record.flags |= flag;
+	pd_journal_put_client(core->journal, slot, &client->record);
+}
+
 /* Takes the same time wherever they differ. */
 static bool is_token(const struct pd_client *client,
 		     const uint8_t token[IP_TOKEN_BYTES])

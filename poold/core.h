@@ -156,6 +156,8 @@ enum ps_status pd_core_resume(struct pd_core *core, uint64_t id,
 			      const uint8_t token[IP_TOKEN_BYTES],
 			      uint32_t *slot_out,
 			      struct pd_client_record *granted_out);
+/* A mark of the shell's own in its record. pre: it is here. */
+void pd_core_mark(struct pd_core *core, uint32_t slot, uint32_t flag);
 /* For HELD: the client's segments in order, with IP_SEGMENT_PARKED,
  * IP_SEGMENT_OUTSIDE or IP_SEGMENT_OPENED (no segment is the client's and open
  * by it at once), without those that are still being vacated for it; at most

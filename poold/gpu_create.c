@@ -232,6 +232,9 @@ static enum ps_status plan_layout(struct pd_gpu *gpu,
 
 	if (status == PS_OK)
 		status = dv_granularity(gpu->device, &granularity);
+	/* The models' counters lie outside of the pool. */
+	if (status == PS_OK && plan->size == 0 && free_bytes > IP_BOARD_BYTES)
+		free_bytes -= IP_BOARD_BYTES;
 	if (status == PS_OK)
 		status = ip_layout_plan(&wish, free_bytes, granularity,
 					layout_out);

@@ -305,7 +305,6 @@ static enum ps_status bind_path(const struct sockaddr_un *name,
 	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return socket_failed();
-	pd_closer_refuse(fd);
 	if (bind(fd, (const struct sockaddr *)name, sizeof(*name)) != 0) {
 		status = path_failed("making the socket", path);
 		goto close_fd;

@@ -207,6 +207,11 @@ static uid_t overflow_uid(void)
 	return (uid_t)strtoul(text, NULL, 10);
 }
 
+bool pd_uid_is_mapped(uid_t uid)
+{
+	return uid != overflow_uid();
+}
+
 static enum ps_status check_offered(int offered, pid_t pid)
 {
 	long says;
@@ -317,7 +322,7 @@ enum ps_status pd_peer_identify(int socket, int offered,
 	peer.pid = who.pid;
 	peer.uid = who.uid;
 	peer.gid = who.gid;
-	peer.is_mapped = who.uid != overflow_uid();
+	peer.is_mapped = pd_uid_is_mapped(who.uid);
 	find_marks(&peer);
 	*peer_out = peer;
 	return PS_OK;

@@ -39,6 +39,10 @@ enum ps_status pd_peer_identify(int socket, int offered,
 				struct pd_peer *peer_out);
 void pd_peer_done(struct pd_peer *peer); /* closes the pidfd */
 
+/* Whether it is a number of this user namespace, not what stands for those
+ * that have none. */
+bool pd_uid_is_mapped(uid_t uid);
+
 /* Of a process that lives; false: there is none, or /proc cannot be read. */
 bool pd_marks_read(pid_t pid, struct pd_marks *marks_out);
 
