@@ -15,6 +15,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+/* Under way at once: enough that the wire is never idle, and so little that
+ * what is urgent waits for half a millisecond. */
+#define UNDER_WAY_BYTES (UINT64_C(32) << 20)
+
 /* Of waking the loop, as in gpu_work.c. */
 #define WAKE_TRIES 100
 
@@ -286,6 +290,7 @@ enum ps_status pd_loader_new(struct pd_gpu *gpu, int board, int landed,
 	loader->gpu = gpu;
 	loader->device = pd_gpu_device(gpu);
 	loader->board_fd = -1;
+	loader->most_under_way = UNDER_WAY_BYTES;
 	init_lists(loader);
 	loader->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (loader->event < 0)

@@ -102,6 +102,15 @@ static enum ps_status read_counters(struct pd_loader *loader)
 	return status;
 }
 
+/* Asked once more when it fails: a handle that stays holds the memory. */
+static enum ps_status release(struct pd_loader *loader, uint64_t handle)
+{
+	enum ps_status status = dv_segment_release(loader->device, handle);
+
+	return status == PS_OK ? PS_OK
+			       : dv_segment_release(loader->device, handle);
+}
+
 enum ps_status pd_board_open(struct pd_loader *loader, int board)
 {
 	enum ps_status status, released;
@@ -112,7 +121,7 @@ enum ps_status pd_board_open(struct pd_loader *loader, int board)
 	if (status != PS_OK)
 		return bs_fail_prefix(status, "the models' counters");
 	status = map(loader, handle);
-	released = dv_segment_release(loader->device, handle);
+	released = release(loader, handle);
 	if (status == PS_OK)
 		status = released;
 	if (status == PS_OK)

@@ -66,6 +66,7 @@ struct pd_loader {
 	uint64_t board; /* address; 0: not mapped */
 	struct ip_landed_page *page;
 	struct md_wire wire;
+	uint64_t most_under_way; /* bytes; tests have it smaller */
 
 	/* The mover's. */
 	uint32_t counter[IP_MODELS_MAX]; /* as on the board */

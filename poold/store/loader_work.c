@@ -18,9 +18,6 @@
 #include <stdlib.h>
 #include <time.h>
 
-/* Under way at once: enough that the wire is never idle, and so little that
- * what is urgent waits for half a millisecond. */
-#define UNDER_WAY_BYTES (UINT64_C(32) << 20)
 /* A fence costs about as much as a copy's start: none for less than this. */
 #define FENCE_BYTES (UINT64_C(1) << 20)
 
@@ -222,16 +219,19 @@ static enum ps_status check_counter(const struct pd_load_task *task,
 		       task->done.model, task->load.count, landed);
 }
 
-/* One group, until there is a planner. */
+/* One group, or each tensor by itself, until there is a planner. */
 static enum ps_status make_plan(struct pd_load_task *task)
 {
-	if (task->load.count == 0)
-		return PS_OK;
-	task->plan.end = malloc(sizeof(*task->plan.end));
+	const uint32_t count = task->load.count;
+	const uint32_t groups =
+		task->load.plan == PS_PLAN_TENSOR ? count : count > 0;
+
+	task->plan.end = calloc(groups + 1, sizeof(*task->plan.end));
 	if (!task->plan.end)
 		return bs_fail(PS_HOST_MEMORY, "no host memory for a plan");
-	task->plan.end[0] = task->load.count;
-	task->plan.groups = 1;
+	for (uint32_t i = 0; i < groups; i++)
+		task->plan.end[i] = groups == 1 ? count : i + 1;
+	task->plan.groups = groups;
 	return PS_OK;
 }
 
@@ -469,7 +469,8 @@ static bool step(struct pd_loader *loader)
 	if (loader->resets.first && has_room(loader))
 		run(loader, pd_load_list_take(&loader->resets), do_reset);
 	else if (task && has_room(loader) &&
-		 loader->under_way < UNDER_WAY_BYTES && !loader->is_ending)
+		 loader->under_way < loader->most_under_way &&
+		 !loader->is_ending)
 		run(loader, task, do_copy);
 	else if (loader->flights > 0 || loader->last)
 		run(loader, NULL, wait_for_one);
