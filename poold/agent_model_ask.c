@@ -109,12 +109,14 @@ static json_t *model_part(const struct pd_models *models, uint32_t model,
 {
 	const struct pd_model_record *record = &view->record;
 	json_t *part = json_pack(
-		"{s:s, s:o, s:s, s:b, s:b, s:s, s:o, s:o}", "name",
+		"{s:s, s:o, s:s, s:b, s:b, s:s, s:o, s:o, s:o, s:o}", "name",
 		record->name, "hash", hash_text(record), "state",
 		state_name(record->state), "pinned", (int)record->is_pinned,
 		"public", (int)((record->flags & PS_MODEL_PUBLIC) != 0),
 		"source", record->source, "evictions", number(view->evictions),
-		"failures", number(view->failures));
+		"failures", number(view->failures), "copied",
+		number(models->model[model].copied), "load_ns",
+		number(models->model[model].load_ns));
 
 	if (part && json_object_update_new(
 			    part, numbers_part(models, model, view)) == 0)

@@ -180,6 +180,8 @@ static void has_loaded(struct pd_models *models,
 	struct pd_model *entry = &models->model[done->model];
 
 	log_load(models, done);
+	entry->copied += done->bytes;
+	entry->load_ns = done->ns;
 	if (done->status == PS_OK) {
 		models->loaded_bytes += done->bytes;
 		models->loaded_ns += done->ns;

@@ -91,6 +91,9 @@ struct pd_model {
 	bool is_load_failed;
 	char failed_text[IP_TEXT_MAX + 1];
 	uint64_t used_ms;
+	/* for people */
+	uint64_t copied;  /* bytes that travelled */
+	uint64_t load_ns; /* of the last load, by the GPU's clock */
 };
 
 struct pd_models {
