@@ -9,13 +9,13 @@
  * used before is used again without a message, as long as the word is IDLE and
  * what the daemon said last is what is mapped (is_right).
  *
- *	use           is_held, the word BUSY: by IDLE -> BUSY here, or by the
- *	              daemon's answer to USE
- *	release       a fence behind the run; when all have passed and no use is
- *	              left, BUSY -> IDLE. Who calls next looks at the fences; the
- *	              service thread does when the daemon asks (YIELD)
- *	evicted       IDLE -> NONE by the daemon; the mapping stays until the
- *	              daemon wants it unmapped, or the next USE brings another
+ *	use       is_held, the word BUSY: by IDLE -> BUSY here, or by the
+ *	          daemon's answer to USE
+ *	release   a fence behind the run; when all have passed and no use is
+ *	          left, BUSY -> IDLE. Who calls next looks at the fences; the
+ *	          service thread does when the daemon asks (YIELD)
+ *	evicted   IDLE -> NONE by the daemon; the mapping stays until the
+ *	          daemon wants it unmapped, or the next USE brings another
  *
  * The segments' handles are not the pool's (struct lb_segment): a mapping that
  * is not right any more may be of memory that has been destroyed under the same

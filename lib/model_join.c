@@ -174,6 +174,7 @@ static enum ps_status find_again(struct lb_lease *lease, struct ps_model *model)
 	bs_lock_take(&models_of(lease)->lock);
 	model->is_removed =
 		finding.denial != PS_OK || !is_same(model, &finding.model);
+	model->is_right = model->is_right && !model->is_removed;
 	bs_lock_drop(&models_of(lease)->lock);
 	return PS_OK;
 }

@@ -37,6 +37,17 @@ enum th_order {
 	TH_ORDER_STRANGE,     /* says what does not belong there as an event */
 	TH_ORDER_OUTSIDE,     /* how many segments are room outside */
 	TH_ORDER_OPENED,      /* how many the client has opened */
+	/* Of model @a, TH_ALPHA or TH_BETA. */
+	TH_ORDER_WORD,      /* the client's, enum ip_use_word */
+	TH_ORDER_TAKE_BACK, /* IDLE to NONE: whether it was */
+	TH_ORDER_PLACE,     /* lies from now on from segment @b on */
+	TH_ORDER_LAND,      /* @b tensors have landed, as the GPU sees it */
+	TH_ORDER_SAY_LAND,  /* the same, as the page says */
+	TH_ORDER_FAIL,      /* a load has failed */
+	TH_ORDER_REMOVE,    /* another one has its name, number and hash */
+	TH_ORDER_YIELD,     /* with flags @b: what was answered at once */
+	TH_ORDER_YIELDED,   /* waits for what is answered later: which model */
+	TH_ORDER_FILL,      /* segment @a with the word @b */
 };
 
 struct th_order_message {
@@ -53,6 +64,13 @@ struct th_pretend_ticket {
 	uint32_t bytes;
 };
 #define TH_TICKET_AT 16 /* in the ticket's bytes */
+
+/* The models: each takes TH_MODEL_SEGMENTS of the parameter region, and has
+ * TH_MODEL_TENSORS tensors, "t0" and so on. */
+#define TH_ALPHA 3u
+#define TH_BETA 7u
+#define TH_MODEL_SEGMENTS 2u
+#define TH_MODEL_TENSORS 4u
 
 enum th_cut {
 	TH_CUT_UNREAD,  /* as if the request had never come */
@@ -74,6 +92,12 @@ enum th_lie {
 	TH_LIE_OTHER_GPU,      /* WELCOME to a pool on another GPU */
 	TH_LIE_NEED_FILES,     /* PART of plain files */
 	TH_LIE_OPEN_FILES,     /* OPENED of plain files */
+	TH_LIE_PLACE_FILES,    /* PLACE of plain files */
+	TH_LIE_PLACE_MANY,     /* PLACE of more than the model takes */
+	TH_LIE_PLACE_FEW,      /* PLACE of less */
+	TH_LIE_ADDRESS,        /* MODEL in the lower half */
+	TH_LIE_MANIFEST,       /* MODEL with another count of tensors */
+	TH_LIE_LANDED,         /* BOARD with an empty page */
 };
 
 /* Plays; @client is the worker, and finds the daemon by POOLSWITCH_SOCKET. */
