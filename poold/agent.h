@@ -227,6 +227,7 @@ struct pd_agent {
 	bool is_our_child;
 	bool has_link;
 	pid_t keeper_pid;
+	bool is_keeper_ready; /* it has all, and has said so */
 	uint64_t keeper_at_ms; /* the next try to start one; 0: none */
 	unsigned int keeper_failures;
 	uint8_t *dropping;   /* by segment, of enum pd_dropping */

@@ -48,7 +48,7 @@ static void fill(struct pd_agent *agent, struct pd_report *report)
 	report->socket = agent->options->socket;
 	report->limits_file = agent->options->limits;
 	/* One that has not got everything yet is none. */
-	report->keeper = agent->has_link ? agent->keeper_pid : 0;
+	report->keeper = agent->is_keeper_ready ? agent->keeper_pid : 0;
 	report->uptime = (double)(agent->now_ms - agent->started_ms) / 1000;
 	report->gpu = pd_gpu_uuid(agent->gpu);
 	report->gpu_free = pd_gpu_free_bytes(agent->gpu);

@@ -38,6 +38,7 @@ static void lose_link(struct pd_agent *agent)
 	if (!agent->has_link)
 		return;
 	agent->has_link = false;
+	agent->is_keeper_ready = false;
 	pd_source_close(agent, &agent->link_source);
 	agent->keeper_at_ms = agent->now_ms;
 	if (agent->keeper.fd < 0)
@@ -117,6 +118,7 @@ static void heed(struct pd_agent *agent, const struct ip_note *note)
 	switch (note->notice) {
 	case IP_NOTICE_READY:
 		/* It has everything: if it dies now, that is another matter. */
+		agent->is_keeper_ready = true;
 		agent->keeper_failures = 0;
 		agent->keeper_at_ms = 0;
 		break;
@@ -330,6 +332,7 @@ enum ps_status pd_keeper_meet(struct pd_agent *agent)
 		status = pd_watch(agent, &agent->keeper, EPOLLIN);
 	if (status == PS_OK)
 		status = pd_take_over(&agent->link, &agent->holdings);
+	agent->is_keeper_ready = true;
 	return status;
 }
 

@@ -20,6 +20,9 @@
 #define SECOND_NS UINT64_C(1000000000)
 #define REQUESTS 200u
 #define CROWD 256u
+/* Of measuring: as many as it takes, within these. */
+#define ROUNDS_LEAST 3u
+#define ROUNDS 12u
 #define CROWD_CYCLES 40u
 
 /* ---- the bystander ---- */
@@ -537,29 +540,32 @@ static uint64_t grant_ns(const struct th_daemon *daemon, unsigned int count)
 	return used;
 }
 
-static uint64_t best_grant_ns(const struct th_daemon *daemon,
-			      unsigned int count)
+/* Others of this machine's work can only make either dearer, so that the best
+ * of some rounds is what it takes; the two take turns. */
+static bool is_twice_at_most(const struct th_daemon *daemon)
 {
-	uint64_t best = UINT64_MAX, ns;
+	uint64_t alone = UINT64_MAX, crowd = UINT64_MAX, ns;
 
-	for (unsigned int i = 0; i < 3; i++) {
-		ns = grant_ns(daemon, count);
-		best = ns < best ? ns : best;
+	for (unsigned int i = 0; i < ROUNDS; i++) {
+		ns = grant_ns(daemon, 1);
+		alone = ns < alone ? ns : alone;
+		ns = grant_ns(daemon, CROWD);
+		crowd = ns < crowd ? ns : crowd;
+		if (i + 1 >= ROUNDS_LEAST && crowd <= 2 * alone)
+			return true;
 	}
-	return best;
+	return false;
 }
 
 static void test_peers_256_at_once_take_twice_as_long_at_most(void **state)
 {
 	const char *const options[] = { "--size", "1G", NULL };
 	struct th_daemon daemon;
-	uint64_t alone;
 
 	(void)state;
 	th_daemon_start(&daemon,
 			&(struct th_daemon_plan){ .options = options });
-	alone = best_grant_ns(&daemon, 1);
-	assert_true(best_grant_ns(&daemon, CROWD) <= 2 * alone);
+	assert_true(is_twice_at_most(&daemon));
 	th_daemon_stop(&daemon);
 }
 
