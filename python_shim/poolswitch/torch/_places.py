@@ -1,0 +1,87 @@
+# SPDX-FileCopyrightText: 2026 The poolswitch authors
+# SPDX-License-Identifier: Apache-2.0
+"""Where a module waits for its weights (pure: names and numbers).
+
+Invariant: whatever an operation reads, a wait for it stands at the beginning of
+a module that is running then. Without knowledge everything is waited for at the
+beginning of the whole.
+"""
+
+from __future__ import annotations
+
+from poolswitch.torch._record import Record
+
+
+def _owner(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
+def _ancestors(module: str):
+    """The module itself, those around it, and the whole: ""."""
+    while module:
+        yield module
+        module = _owner(module)
+    yield ""
+
+
+def needs(record: Record, numbers: dict[str, int]) -> dict[str, int]:
+    """By module: the last tensor that it waits for.
+
+    numbers: of the tensors by each name of the module's state. A weight is waited
+    for where it was read, and where it belongs; when its module was not called,
+    where the nearest around it was that was.
+    """
+    needed: dict[str, int] = {}
+
+    def need(module, number):
+        needed[module] = max(needed.get(module, -1), number)
+
+    for module, names in record.read_in.items():
+        for name in names:
+            if name in numbers:
+                need(module, numbers[name])
+    for name, number in numbers.items():
+        owner = _owner(name)
+        if owner not in record.called:
+            # It may be called another time.
+            need(owner, number)
+        need(next(each for each in _ancestors(owner)
+                  if each in record.called or each == ""), number)
+    return needed
+
+
+def merged(needed: dict[str, int], record: Record, ends: list[int],
+           slack: int) -> dict[str, int]:
+    """Fewer waits: where all that a module and those in it need lies within
+    `slack` bytes, it waits for them all.
+
+    ends: by tensor, the bytes of the model up to its end.
+    """
+    result = dict(needed)
+    for module in sorted(record.called, key=lambda each: (each.count("."), each)):
+        if not module:
+            continue
+        inside = {each: number for each, number in result.items()
+                  if each == module or each.startswith(module + ".")}
+        if not inside:
+            continue
+        least, most = min(inside.values()), max(inside.values())
+        begin = ends[least - 1] if least > 0 else 0
+        if ends[most] - begin <= slack:
+            result[module] = most
+    return result
+
+
+def without_covered(needed: dict[str, int], record: Record) -> dict[str, int]:
+    """Leaves out what a module around has waited for whenever it ran."""
+    return {module: number for module, number in needed.items()
+            if not any(needed.get(around, -1) >= number
+                       for around in record.called.get(module, ())
+                       if around != module)}
+
+
+def waits(record: Record, numbers: dict[str, int], ends: list[int],
+          slack: int) -> dict[str, int]:
+    """By module: the tensor to wait for at its beginning."""
+    return without_covered(merged(needs(record, numbers), record, ends, slack),
+                           record)
