@@ -97,6 +97,15 @@ static void describe(const struct pd_models *models, uint32_t model,
 	what->priority = priority;
 }
 
+uint32_t pd_model_failures(const struct pd_models *models, uint32_t model)
+{
+	const struct pd_load *load = models->model[model].load;
+
+	return load ? load->failed
+		    : __atomic_load_n(&models->landed->model[model].failed,
+				      __ATOMIC_ACQUIRE);
+}
+
 static enum ps_status load_new(const struct pd_models *models, uint32_t model,
 			       uint32_t priority, struct pd_load **load_out)
 {
@@ -114,6 +123,7 @@ static enum ps_status load_new(const struct pd_models *models, uint32_t model,
 			       "the model's copy in host memory is not there");
 	}
 	load->begun_ms = models->agent->now_ms;
+	load->failed = pd_model_failures(models, model);
 	describe(models, model, &record, priority, &load->what);
 	status = list_segments(models, load);
 	if (status == PS_OK)

@@ -186,8 +186,7 @@ static void place(struct pd_visit *visit, struct pd_bond *bond,
 		return;
 	}
 	count = pd_model_segments(models, bond->model, segments);
-	answer.failed = __atomic_load_n(
-		&models->landed->model[bond->model].failed, __ATOMIC_ACQUIRE);
+	answer.failed = pd_model_failures(models, bond->model);
 	answer.flags = is_same ? IP_PLACE_SAME : 0;
 	(void)pd_bond_set(bond, IP_USE_BUSY);
 	pd_bond_place(bond, record->place, segments, count);

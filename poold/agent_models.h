@@ -64,6 +64,7 @@ struct pd_member {
 struct pd_load {
 	struct pd_load_model what;
 	uint64_t begun_ms;
+	uint32_t failed; /* what the page said before it began */
 };
 
 /* A copy that is given up: the driver lets go of it, then it is unmapped. */
@@ -209,6 +210,9 @@ uint32_t pd_parameters(const struct pd_models *models); /* of the region */
 uint32_t pd_model_segments(const struct pd_models *models, uint32_t model,
 			   uint32_t *segments_out);
 void pd_load_free(struct pd_load *load);
+/* Loads of it that failed before the one that is under way: whose failure is
+ * none of its users' yet, even if the page says it already. */
+uint32_t pd_model_failures(const struct pd_models *models, uint32_t model);
 
 /* ---- agent_model_use.c, agent_model_add.c ---- */
 
