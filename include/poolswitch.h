@@ -1309,8 +1309,8 @@ ps_model_use(struct ps_model *model, uint32_t priority, int timeout_ms);
  * @stream: a CUstream of the current context
  * @tensor: its number; all before it have landed too
  *
- * A stream operation, not a wait of the caller. Where all has landed and
- * nothing captures, no driver call. In a captured graph the wait is part of
+ * A stream operation, not a wait of the caller. Where the tensor has landed and
+ * @stream does not capture, nothing is submitted. In a captured graph the wait is part of
  * the graph and right at each launch, also after the model was evicted and
  * came back: use and release the model around each launch. Load the code that
  * runs behind it before (a launch that loads a kernel waits for the stream).
@@ -1345,7 +1345,8 @@ PS_API PS_MUST_CHECK enum ps_status ps_model_release(struct ps_model *model,
  * @model: whose run is done
  *
  * A load that fails half-way lets every wait pass, so that nobody hangs. Ask
- * this when the results are there, before they are believed.
+ * this when the results are there, before they are believed; and before the
+ * model is used here again, for that asks for another load.
  *
  * Return: PS_OK; PS_LOAD_FAILED: a load failed since the first ps_model_use()
  * that was not released then; PS_DEVICE_LOST; PS_FORKED.
