@@ -120,8 +120,7 @@ class Model(_native.Model):
         model = cls.__new__(cls)
         model._attach(pool, name, hash)
         (model.name, model.hash, model.address, model.bytes,
-         count) = model._info()
-        model.tensors = Tensors(model, count)
+         model._count) = model._info()
         return model
 
     name: str
@@ -130,6 +129,12 @@ class Model(_native.Model):
     #: Of its first byte on the GPU, in every process.
     address: int
     bytes: int
+    _count: int
+
+    @property
+    def tensors(self) -> Tensors:
+        """By name, in the order in which they arrive."""
+        return Tensors(self, self._count)
 
     def use(self, *, stream=None, priority: int = PRIORITY_DEFAULT,
             timeout: float | None = None) -> Run:

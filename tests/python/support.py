@@ -73,7 +73,7 @@ class DaemonTest(unittest.TestCase):
     simulated GPU for good."""
 
     PARAMETER = "16M"
-    OPTIONS = ()
+    BANDWIDTH = "0"  # GB/s; 0: as fast as it goes
 
     @classmethod
     def setUpClass(cls):
@@ -84,10 +84,12 @@ class DaemonTest(unittest.TestCase):
         cls.socket = str(cls.folder / "socket")
         os.environ.setdefault("POOLSWITCH_SIM_DIR", str(cls.folder / "gpu"))
         os.environ["POOLSWITCH_SOCKET"] = cls.socket
-        cls.daemon = subprocess.Popen(
-            [poolswitch.program("poolswitchd"), "--socket", cls.socket, "--size",
-             "128M", "--segment", "2M", "--parameter", cls.PARAMETER,
-             *cls.OPTIONS], stdout=subprocess.PIPE, text=True)
+        with open(cls.folder / "log", "wb") as log:
+            cls.daemon = subprocess.Popen(
+                [poolswitch.program("poolswitchd"), "--socket", cls.socket, "--size",
+                 "128M", "--segment", "2M", "--parameter", cls.PARAMETER],
+                stdout=subprocess.PIPE, text=True, stderr=log,
+                env={**os.environ, "POOLSWITCH_SIM_BANDWIDTH": cls.BANDWIDTH})
         cls.addClassCleanup(cls.end)
         if "ready" not in cls.daemon.stdout.readline():
             raise RuntimeError("the daemon did not start")
@@ -103,6 +105,29 @@ class DaemonTest(unittest.TestCase):
         pool = poolswitch.Pool.attach()
         self.addCleanup(pool.close)
         return pool
+
+
+class SwitchTest(DaemonTest):
+    """The parameter region is one segment, and copies are slow: what is loaded
+    next lies where the last model lay, and whoever does not wait reads that."""
+
+    PARAMETER = "2M"
+    BANDWIDTH = "0.002"
+
+    @classmethod
+    def setUpClass(cls):
+        import poolswitch
+        super().setUpClass()
+        size = 32768
+        path = write_safetensors(cls.folder / "spoiler", {
+            "ones": ("U8", (size,), b"\xff" * size)})
+        poolswitch.add("spoiler", path)
+
+    @staticmethod
+    def spoil():
+        """Nothing is left of the model that is there."""
+        import poolswitch
+        poolswitch.order("load", "spoiler")
 
 
 def write_safetensors(path, tensors):
