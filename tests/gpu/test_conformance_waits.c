@@ -49,41 +49,74 @@ static uint32_t *new_words(const struct th_gpu *gpu, size_t count)
 
 /* ---- a word behind a copy ---- */
 
-/* Many large copies, each with its word; who waits for the word has the last
- * word of the copy. */
+#define COPIES 32u
+
+/* Two words that streams wait for: so many copies have landed, so many of
+ * them have been looked at. */
+struct pipe_of_copies {
+	CUdeviceptr data;
+	CUdeviceptr landed;
+	CUdeviceptr taken;
+};
+
+static struct pipe_of_copies new_pipe(const struct th_gpu *gpu)
+{
+	struct pipe_of_copies pipe = { .data = th_gpu_segment(gpu),
+				       .landed = th_gpu_segment(gpu) };
+
+	pipe.taken = pipe.landed + 64;
+	put_settled(gpu, pipe.landed, 0);
+	put_settled(gpu, pipe.taken, 0);
+	return pipe;
+}
+
+/* The last word of each copy, as soon as it is said to be there. */
+static void take_last_words(const struct th_gpu *gpu,
+			    const struct pipe_of_copies *pipe, CUstream stream,
+			    uint32_t *seen)
+{
+	for (uint32_t i = 0; i < COPIES; i++) {
+		wait_for(gpu, stream, pipe->landed, i + 1);
+		th_cu(gpu->driver->cuMemcpyDtoHAsync_v2(
+			&seen[i], pipe->data + SEGMENT - 4, 4, stream));
+		write_word(gpu, stream, pipe->taken, i + 1);
+	}
+}
+
+/* Copies to the same place, each with its word. */
+static void send_copies(const struct th_gpu *gpu,
+			const struct pipe_of_copies *pipe, CUstream stream,
+			uint32_t *words)
+{
+	for (uint32_t i = 0; i < COPIES; i++) {
+		uint32_t *copy = words + i * (SEGMENT / 4);
+
+		copy[SEGMENT / 4 - 1] = i + 1;
+		wait_for(gpu, stream, pipe->taken, i);
+		th_cu(gpu->driver->cuMemcpyHtoDAsync_v2(pipe->data, copy,
+							SEGMENT, stream));
+		write_word(gpu, stream, pipe->landed, i + 1);
+	}
+}
+
 static void test_word_behind_a_copy_is_behind_all_of_it(void **state)
 {
 	const struct th_gpu *gpu = th_gpu_child();
-	CUstream writer, reader;
-	CUdeviceptr data, counter;
-	uint32_t *words, *seen;
+	struct pipe_of_copies pipe;
+	CUstream reader;
+	uint32_t *seen;
 
 	(void)state;
 	if (!gpu)
 		return;
-	data = th_gpu_segment(gpu);
-	counter = th_gpu_segment(gpu);
-	put_settled(gpu, counter, 0);
-	put_settled(gpu, counter + 64, 0);
-	writer = th_gpu_stream(gpu, CU_STREAM_NON_BLOCKING);
+	pipe = new_pipe(gpu);
+	seen = new_words(gpu, COPIES);
 	reader = th_gpu_stream(gpu, CU_STREAM_NON_BLOCKING);
-	words = new_words(gpu, 32 * SEGMENT / 4);
-	seen = new_words(gpu, 32);
-	for (uint32_t i = 0; i < 32; i++) {
-		words[(i + 1) * (SEGMENT / 4) - 1] = i + 1;
-		wait_for(gpu, reader, counter, i + 1);
-		th_cu(gpu->driver->cuMemcpyDtoHAsync_v2(
-			&seen[i], data + SEGMENT - 4, 4, reader));
-		write_word(gpu, reader, counter + 64, i + 1);
-	}
-	for (uint32_t i = 0; i < 32; i++) {
-		wait_for(gpu, writer, counter + 64, i);
-		th_cu(gpu->driver->cuMemcpyHtoDAsync_v2(
-			data, words + i * (SEGMENT / 4), SEGMENT, writer));
-		write_word(gpu, writer, counter, i + 1);
-	}
+	take_last_words(gpu, &pipe, reader, seen);
+	send_copies(gpu, &pipe, th_gpu_stream(gpu, CU_STREAM_NON_BLOCKING),
+		    new_words(gpu, COPIES * SEGMENT / 4));
 	th_cu(gpu->driver->cuStreamSynchronize(reader));
-	for (uint32_t i = 0; i < 32; i++)
+	for (uint32_t i = 0; i < COPIES; i++)
 		assert_int_equal(seen[i], i + 1);
 	th_gpu_exit();
 }
@@ -284,6 +317,20 @@ static void test_read_only_word_cannot_be_written(void **state)
 
 #define STREAMS 64
 
+/* Code is loaded before the first wait, or it waits too. */
+static CUfunction make_streams(const struct th_gpu *gpu, CUstream *streams,
+			       CUdeviceptr memory)
+{
+	CUfunction poke = th_gpu_poke(gpu);
+
+	for (int i = 0; i < STREAMS; i++) {
+		streams[i] = th_gpu_stream(gpu, CU_STREAM_NON_BLOCKING);
+		th_gpu_launch_poke(gpu, poke, streams[i], memory, 0);
+	}
+	th_cu(gpu->driver->cuCtxSynchronize());
+	return poke;
+}
+
 /* One waits; a kernel on each of the others is done all the same. */
 static void test_streams_pass_one_that_waits(void **state)
 {
@@ -296,14 +343,7 @@ static void test_streams_pass_one_that_waits(void **state)
 	if (!gpu)
 		return;
 	memory = th_gpu_segment(gpu);
-	put_settled(gpu, memory, 0);
-	/* Code is loaded before the first wait, or it waits too. */
-	poke = th_gpu_poke(gpu);
-	for (int i = 0; i < STREAMS; i++) {
-		streams[i] = th_gpu_stream(gpu, CU_STREAM_NON_BLOCKING);
-		th_gpu_launch_poke(gpu, poke, streams[i], memory + 64, 0);
-	}
-	th_cu(gpu->driver->cuCtxSynchronize());
+	poke = make_streams(gpu, streams, memory);
 	wait_for(gpu, streams[0], memory, 1);
 	for (uint32_t i = 1; i < STREAMS; i++)
 		th_gpu_launch_poke(gpu, poke, streams[i], memory + 64 * i, i);
