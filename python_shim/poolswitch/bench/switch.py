@@ -1,0 +1,249 @@
+# SPDX-FileCopyrightText: 2026 The poolswitch authors
+# SPDX-License-Identifier: Apache-2.0
+"""How long a switch of models takes, beside what people do today.
+
+Two models of the same shape and different weights take turns in a parameter
+region that holds one of them: whenever one has run, the other is on the host. A
+cold sample is a request for that one, from the call to its answer; after it the
+same request again, with the weights there, is the ready sample of the pair.
+Each cold sample has moved all of the model's bytes, and each answer is that of
+weights of the process's own, to the bit: else the benchmark fails.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import random
+import subprocess
+import sys
+import time
+
+import torch
+
+import poolswitch
+import poolswitch.torch
+from poolswitch.bench import baselines, figures, runs, workers, workloads
+from poolswitch.bench.daemon import Daemon
+
+SEGMENT = 256 << 20
+SEEDS = (1, 2)
+#: How the same files are added: what their tensors travel in.
+PLANS = {"planned": ("best", 0), "a tensor": ("tensor", 0), "a layer": ("layer", 0),
+         "one": ("one", 0), "8 groups": ("groups", 8), "32 groups": ("groups", 32)}
+WARM = 3
+
+#: Of the cold switch above ready: of the wire's time, and at least.
+OVERHEAD_SHARE, OVERHEAD_LEAST_MS = 0.05, 0.15
+GRAPH_OF_IDEAL = 1.03
+PLAN_WORSE = 1.01
+
+
+class Pair:
+    """Two models of one workload, and how to run the colder one."""
+
+    def __init__(self, bench, plan: str):
+        self._bench = bench
+        self.runs = []
+        for seed in SEEDS:
+            name = f"{seed}.{plan.replace(' ', '-')}"
+            kind, groups = PLANS[plan]
+            poolswitch.add(name, bench.files[seed], plan=kind, groups=groups,
+                           socket=bench.daemon.socket)
+            with torch.device("meta"):
+                module = bench.workload.make(torch)
+            self.runs.append(runs.Eager(module, name, bench.inputs,
+                                        bench.workload.output))
+        for _ in range(WARM):
+            for run in self.runs:
+                run()
+                runs.synchronize()
+
+    def captured(self):
+        self.runs = [runs.Captured(run) for run in self.runs]
+        return self
+
+    def samples(self, count: int):
+        """[(cold, ready)] in ns, of each in turn."""
+        found = []
+        for number in range(count):
+            run = self.runs[number % 2]
+            before = self._bench.copied(run)
+            cold = runs.timed(run)
+            run.check(self._bench.expected[number % 2])
+            moved = self._bench.copied(run) - before
+            if moved != run.model.bytes:
+                raise AssertionError(
+                    f"{run.model.name}: a cold run moved {moved} bytes of "
+                    f"{run.model.bytes}")
+            found.append((cold, runs.timed(run)))
+        return found
+
+    def retire(self) -> None:
+        """Lets the daemon forget both."""
+        names = [run.model.name for run in self.runs]
+        self.runs = []
+        del self._bench
+        for name in names:
+            poolswitch.order("evict", name)
+
+
+class Bench:
+    def __init__(self, workload, daemon, folder, options, out):
+        self.workload, self.daemon, self.options, self.out = (
+            workload, daemon, options, out)
+        self.random = random.Random(options.seed)
+        self.inputs = workloads.make_inputs(torch, workload, runs.device())
+        self.files, self.expected = {}, []
+        for seed in SEEDS:
+            self._make(seed, pathlib.Path(folder) / f"{seed}.safetensors")
+
+    def _make(self, seed, path):
+        module = workloads.build(torch, self.workload, seed)
+        module = module.to(runs.device())
+        poolswitch.torch.save_model(module, path, *self.inputs)
+        self.files[seed] = path
+        with torch.inference_mode():
+            self.expected.append(self.workload.output(module(*self.inputs)).clone())
+        del module
+        if runs.device().type == "cuda":
+            torch.cuda.empty_cache()
+
+    def copied(self, run) -> int:
+        return self.daemon.models()[run.model.name]["copied"]
+
+    # ---- rows ----
+
+    def put(self, row, times, baseline=None):
+        self.out.put_times(f"{self.workload.name}, {row}", "request to answer", times,
+                           baseline)
+
+    def wire(self, count: int) -> float:
+        wire = runs.Wire(count)
+        for _ in range(WARM):
+            wire.sample_ms()
+        samples = sorted(wire.sample_ms() for _ in range(self.options.samples))
+        self.out.put(self.workload.name, "wire, median", samples[len(samples) // 2],
+                     "ms", len(samples))
+        return samples[len(samples) // 2]
+
+    def cold(self, plan: str):
+        pair = Pair(self, plan)
+        with runs.no_device_memory_made(self.daemon):
+            samples = pair.samples(self.options.samples)
+        self.put(f"cold, {plan}", [cold for cold, _ in samples], "ready")
+        return pair, samples
+
+    def run(self) -> None:
+        pair, samples = self.cold("planned")
+        model = pair.runs[0].model
+        self.put("ready", [ready for _, ready in samples])
+        is_gpu = runs.device().type == "cuda"
+        wire_ms = self.wire(model.bytes) if is_gpu else 0.0
+        self._judge_overhead(samples, wire_ms)
+        if is_gpu:
+            self._captured(pair, wire_ms)
+            self._plans(samples)
+            self._today(wire_ms)
+            self._process()
+        self._workers(model)
+        pair.retire()
+
+    def _workers(self, model):
+        """The model is the last that ran, so it is there."""
+        title, key = self.workload.name, self.options.workload_key(self.workload)
+        name = model.name
+        poolswitch.order("load", name)
+        workers.put_attach(self.out, title, key, name, self.options.processes)
+        workers.put_resident_switch(self.out, title, key, name, self.options.samples)
+        if runs.device().type == "cuda":
+            workers.put_many(self.out, title, key, name, model.bytes)
+
+    def _judge_overhead(self, samples, wire_ms):
+        low, mean, high = figures.interval(
+            [(cold - ready) / 1e6 for cold, ready in samples])
+        name, count = self.workload.name, len(samples)
+        self.out.put(name, "cold above ready, mean", mean, "ms", count)
+        self.out.put(name, "its interval's low end", low, "ms", count)
+        self.out.judge(name, "its interval's high end", high, "ms", count,
+                       most=max(OVERHEAD_SHARE * wire_ms, OVERHEAD_LEAST_MS))
+
+    def _captured(self, eager, wire_ms):
+        parts = runs.times_of_parts(eager.runs[0])
+        weights = eager.runs[0].model.tensors.values()
+        size = eager.runs[0].model.bytes
+        end = parts.pop(-1)
+        ideal = max(
+            [end, wire_ms, *((weights[number].offset + weights[number].bytes) / size
+                             * wire_ms + end - begun
+                             for number, begun in parts.items())])
+        pair = eager.captured()
+        samples = pair.samples(self.options.samples)
+        self.put("cold, captured graph", [cold for cold, _ in samples], "ready")
+        self.put("ready, captured graph", [ready for _, ready in samples])
+        self.out.put(self.workload.name, "ideal, captured graph", ideal, "ms", 1)
+        cold = figures.percentile([cold for cold, _ in samples], 0.5) / 1e6
+        self.out.judge(self.workload.name, "captured graph, of ideal", cold / ideal,
+                       "", len(samples), most=GRAPH_OF_IDEAL)
+
+    def _plans(self, planned):
+        best = figures.percentile([cold for cold, _ in planned], 0.5)
+        fixed = {}
+        for plan in list(PLANS)[1:]:
+            pair, samples = self.cold(plan)
+            fixed[plan] = figures.percentile([cold for cold, _ in samples], 0.5)
+            pair.retire()
+        self.out.judge(self.workload.name, "planned, of the best fixed plan",
+                       best / min(fixed.values()), "", len(planned), most=PLAN_WORSE)
+
+    def _module(self):
+        return workloads.build(torch, self.workload, SEEDS[0])
+
+    def _time(self, row, run, forget=lambda: None):
+        times = []
+        for number in range(WARM + self.options.slow_samples):
+            took = runs.timed(run)
+            forget()
+            if number >= WARM:
+                times.append(took)
+        if not torch.equal(run.result, self.expected[0]):
+            raise AssertionError(f"{row}: other results")
+        self.put(row, times, "ready")
+
+    def _today(self, wire_ms):
+        inputs, output = self.inputs, self.workload.output
+        run = baselines.Resident(self._module(), inputs, output)
+        self._time("ready, weights of its own", run)
+        for pinned in (True, False):
+            run = baselines.TensorByTensor(self._module(), inputs, output,
+                                           pinned=pinned)
+            run.run_inputs = inputs
+            self._time(f".to() each tensor, {'pinned' if pinned else 'pageable'}",
+                       run, run.forget)
+        self._time("one copy, not pinned",
+                   baselines.FlatCopy(self._module(), inputs, output))
+        run = baselines.HostSignalled(self._module(), inputs, output,
+                                      self.workload.hand_groups)
+        self._time("host-signalled pipeline", run)
+        run.end()
+
+    def _process(self):
+        """Stop and start: a process that makes the model and answers once."""
+        times = []
+        for _ in range(self.options.processes):
+            began = time.perf_counter_ns()
+            subprocess.run([sys.executable, "-m", "poolswitch.bench.fresh",
+                            self.options.workload_key(self.workload)], check=True)
+            times.append(time.perf_counter_ns() - began)
+        self.put("a process stopped, another started", times, "ready")
+
+
+def measure(workload, out, options, folder) -> None:
+    """All rows of one workload."""
+    os.environ.pop("POOLSWITCH_SHARE", None)
+    size = sum(each.nbytes + 255 for each in workloads.build(
+        torch, workload, SEEDS[0]).state_dict().values())
+    segment = options.segment or SEGMENT
+    with Daemon(folder, size, segment) as daemon:
+        os.environ["POOLSWITCH_SOCKET"] = daemon.socket
+        Bench(workload, daemon, folder, options, out).run()
