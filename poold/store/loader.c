@@ -59,7 +59,7 @@ struct pd_load_task *pd_load_list_take(struct pd_load_list *list)
 
 static void free_task(struct pd_load_task *task)
 {
-	free(task->plan.end);
+	md_plan_done(&task->plan);
 	free(task);
 }
 

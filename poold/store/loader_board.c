@@ -74,13 +74,23 @@ static enum ps_status map(struct pd_loader *loader, uint64_t handle)
 				    true);
 }
 
+/* For all that was submitted. A wait that fails says nothing of the work, so
+ * it is tried once more: what runs on would write to what is unmapped. */
+static enum ps_status settle(struct pd_loader *loader)
+{
+	enum ps_status status = dv_stream_wait(loader->device, loader->stream);
+
+	if (status != PS_OK)
+		(void)dv_stream_wait(loader->device, loader->stream);
+	return status;
+}
+
 static enum ps_status clear(struct pd_loader *loader)
 {
 	enum ps_status status = dv_fill(loader->device, loader->board, 0,
 					COUNTERS_BYTES, loader->stream);
 
-	return status == PS_OK ? dv_stream_wait(loader->device, loader->stream)
-			       : status;
+	return status == PS_OK ? settle(loader) : status;
 }
 
 /* What an agent that died has left there: nothing of its runs any more. */
@@ -177,9 +187,7 @@ static enum ps_status time_copies(struct pd_loader *loader, const void *memory,
 	if (status == PS_OK)
 		status = dv_fence_record_timed(loader->device, loader->stream,
 					       &to);
-	settled = dv_stream_wait(loader->device, loader->stream);
-	if (settled != PS_OK)
-		settled = dv_stream_wait(loader->device, loader->stream);
+	settled = settle(loader);
 	if (status == PS_OK)
 		status = settled;
 	if (status == PS_OK)

@@ -219,22 +219,6 @@ static enum ps_status check_counter(const struct pd_load_task *task,
 		       task->done.model, task->load.count, landed);
 }
 
-/* One group, or each tensor by itself, until there is a planner. */
-static enum ps_status make_plan(struct pd_load_task *task)
-{
-	const uint32_t count = task->load.count;
-	const uint32_t groups =
-		task->load.plan == PS_PLAN_TENSOR ? count : count > 0;
-
-	task->plan.end = calloc(groups + 1, sizeof(*task->plan.end));
-	if (!task->plan.end)
-		return bs_fail(PS_HOST_MEMORY, "no host memory for a plan");
-	for (uint32_t i = 0; i < groups; i++)
-		task->plan.end[i] = groups == 1 ? count : i + 1;
-	task->plan.groups = groups;
-	return PS_OK;
-}
-
 static enum ps_status begin(struct pd_loader *loader, struct pd_load_task *task)
 {
 	const struct pd_load_model *load = &task->load;
@@ -242,7 +226,9 @@ static enum ps_status begin(struct pd_loader *loader, struct pd_load_task *task)
 	enum ps_status status = check_counter(task, landed);
 
 	if (status == PS_OK)
-		status = make_plan(task);
+		status = md_plan_make(load->plan, load->groups, load->tensors,
+				      load->count, load->compute_ns,
+				      &loader->wire, &task->plan);
 	if (status == PS_OK)
 		status = dv_fence_record_timed(loader->device, loader->stream,
 					       &task->start);

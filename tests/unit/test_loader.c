@@ -81,6 +81,76 @@ static void test_loader_models_have_counters_of_their_own(void **state)
 	IN_CHILD(load_two);
 }
 
+/* How many words one load writes. */
+static unsigned long count_groups(struct lw *world, struct lw_model *model,
+				  enum ps_model_plan plan, uint32_t groups)
+{
+	const char *call = "cuStreamWriteValue32_v2";
+	const unsigned long before = th_sim_calls(call);
+	unsigned long written;
+
+	model->load.plan = plan;
+	model->load.groups = groups;
+	th_assert_ok(lw_load(world, model).status);
+	written = th_sim_calls(call) - before;
+	assert_int_equal(lw_counter(world, model->load.model), 12);
+	lw_reset(world, model->load.model);
+	return written;
+}
+
+static void load_planned(void *arg)
+{
+	struct lw world = lw_new();
+	struct lw_model *model = lw_model_new(2, 12, 12 * 65536, 0);
+	unsigned long best;
+
+	(void)arg;
+	for (uint32_t i = 0; i < 12; i++)
+		model->tensors[i].name = i < 4 ? "first.w" : "second.w";
+	assert_int_equal(count_groups(&world, model, PS_PLAN_TENSOR, 0), 12);
+	assert_int_equal(count_groups(&world, model, PS_PLAN_LAYER, 0), 2);
+	assert_int_equal(count_groups(&world, model, PS_PLAN_ONE, 0), 1);
+	assert_int_equal(count_groups(&world, model, PS_PLAN_GROUPS, 5), 5);
+	/* A group costs nearly nothing, computing as much as travelling. */
+	world.loader->wire = (struct md_wire){ 1.0, 1.0 };
+	best = count_groups(&world, model, PS_PLAN_BEST, 0);
+	assert_true(best > 5);
+	/* A group costs more than everything together. */
+	world.loader->wire = (struct md_wire){ 1.0, 1e9 };
+	assert_int_equal(count_groups(&world, model, PS_PLAN_BEST, 0), 1);
+	lw_free(&world);
+	lw_model_free(model);
+}
+
+static void test_loader_travels_in_the_groups_of_the_plan(void **state)
+{
+	IN_CHILD(load_planned);
+}
+
+/* The costs are what the plan is made from. */
+static void load_with_costs(void *arg)
+{
+	struct lw world = lw_new();
+	struct lw_model *model = lw_model_new(2, 12, 12 * 65536, 0);
+	uint32_t costs[12] = { 0 };
+
+	(void)arg;
+	world.loader->wire = (struct md_wire){ 1.0, 10000.0 };
+	model->load.compute_ns = costs;
+	/* Nothing computes: nothing is won by a second group. */
+	assert_int_equal(count_groups(&world, model, PS_PLAN_BEST, 0), 1);
+	for (int i = 0; i < 12; i++)
+		costs[i] = 65536;
+	assert_true(count_groups(&world, model, PS_PLAN_BEST, 0) > 1);
+	lw_free(&world);
+	lw_model_free(model);
+}
+
+static void test_loader_plans_with_what_computing_costs(void **state)
+{
+	IN_CHILD(load_with_costs);
+}
+
 static void load_nothing(void *arg)
 {
 	struct lw world = lw_new();
@@ -343,6 +413,8 @@ static const struct th_test tests[] = {
 	TH_TEST(test_loader_load_brings_every_byte),
 	TH_TEST(test_loader_group_crosses_segments_ends),
 	TH_TEST(test_loader_models_have_counters_of_their_own),
+	TH_TEST(test_loader_travels_in_the_groups_of_the_plan),
+	TH_TEST(test_loader_plans_with_what_computing_costs),
 	TH_TEST(test_loader_model_without_bytes_is_loaded_at_once),
 	TH_TEST(test_loader_reset_sets_counter_and_page_to_none),
 	TH_TEST(test_loader_reset_comes_before_the_next_load),
