@@ -377,6 +377,7 @@ static void wait_for_it(const struct th_part *me)
 	struct dv_fence *fence = NULL;
 
 	use(alpha);
+	th_order(me, TH_ORDER_SAY_LAND, TH_ALPHA, 1);
 	th_assert_ok(ps_model_wait(alpha, stream, 1));
 	th_assert_ok(dv_fence_record(pool->device, stream, &fence));
 	th_order(me, TH_ORDER_LAND, TH_ALPHA, 1);

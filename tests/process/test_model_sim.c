@@ -337,6 +337,31 @@ test_model_the_driver_does_not_unmap_stays_until_asked_again(void **state)
 	th_pretend_play(fail_unmap);
 }
 
+static void write_it(const struct th_part *me)
+{
+	struct ps_pool *pool = th_pretend_attach(me);
+	struct ps_model *alpha = attach(pool, "alpha");
+	const uint32_t word = 7;
+	uint32_t read = 0;
+
+	use(alpha);
+	th_order(me, TH_ORDER_FILL, 0, 100);
+	assert_int_not_equal(dv_copy_in(pool->device,
+					(uint64_t)(uintptr_t)address_of(alpha),
+					&word, sizeof(word)),
+			     PS_OK);
+	th_assert_ok(ps_mem_read(pool, &read, address_of(alpha), 4));
+	assert_int_equal(read, 100);
+	release(alpha);
+	th_assert_ok(ps_detach(pool));
+}
+
+static void test_model_in_use_cannot_be_written(void **state)
+{
+	(void)state;
+	th_pretend_play(write_it);
+}
+
 static const struct th_test tests[] = {
 	TH_TEST(test_model_captured_waits_at_each_launch),
 	TH_TEST(test_model_is_not_released_on_a_stream_that_captures),
@@ -347,6 +372,7 @@ static const struct th_test tests[] = {
 	TH_TEST(test_model_attached_later_when_the_board_fails),
 	TH_TEST(test_model_without_a_fence_is_released_behind_all_work),
 	TH_TEST(test_model_the_driver_does_not_unmap_stays_until_asked_again),
+	TH_TEST(test_model_in_use_cannot_be_written),
 };
 
 TH_GPU_MAIN("model_sim", tests, NULL)

@@ -39,7 +39,9 @@ static struct {
 	int board_fd;
 	int landed_fd;
 	uint32_t yields;
+	uint32_t last_seq;
 	bool is_made;
+	bool is_joined; /* over this connection */
 } self;
 
 static struct pretended *model_of(uint32_t number)
@@ -261,10 +263,23 @@ static void did(struct ip_conn *asks, uint32_t seq)
 	(void)ip_conn_send(asks, &answer);
 }
 
+/* The numbers of another connection begin anew. */
+static void note_joined(const struct ip_message *msg)
+{
+	uint32_t seq = msg->body.number.seq;
+
+	if (seq <= self.last_seq)
+		self.is_joined = false;
+	self.last_seq = seq;
+	assert_true(self.is_joined != (msg->type == IP_JOIN));
+	self.is_joined = true;
+}
+
 void th_models_hear(const struct ip_message *msg, struct ip_conn *asks,
 		    struct ps_pool *pool, bool answers)
 {
 	make(pool);
+	note_joined(msg);
 	switch (msg->type) {
 	case IP_JOIN:
 		join(msg, asks, answers);
