@@ -22,8 +22,9 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 # What is packed: folders of the build that hold programs to run, helpers of
 # theirs, or the library.
 PACKED = ["tests", "bench", "demo", "examples", "lib", "device", "cli",
-          "poold", "preload"]
-DATA = (".ptx", ".safetensors")  # what programs load from beside them
+          "poold", "preload", "python_shim"]
+# What programs load from beside them.
+DATA = (".ptx", ".py", ".safetensors")
 CARRIED = ("libcmocka.so", "libjansson.so", "libsodium.so", "libz.so",
            # the HTTP server of poolswitch, and what it is made of
            "libmicrohttpd.so", "libgnutls.so", "libp11-kit.so", "libidn2.so",
@@ -37,6 +38,8 @@ TIMEOUT_S = {"test": 300, "demo": 120, "bench": 570, "frameworks": 580}
 # They lie in the checkout, not in the build.
 FRAMEWORKS = ROOT / "tests/gpu/frameworks/run.py"
 FRAMEWORK_COST = ROOT / "bench/frameworks.py"
+# Networks whose switch is measured under PyTorch, each by itself.
+SWITCHED = ["resnet152", "inception", "bert", "synthetic"]
 SKIPPED = 77
 
 
@@ -77,6 +80,15 @@ def frameworks_of(folder):
     return found
 
 
+def switches_of(folder):
+    """The package lies in the build folder as it is imported."""
+    if not (folder / "python_shim/poolswitch/bench").is_dir():
+        return []
+    return [("bench", f"switch_{name}",
+             [sys.executable, "-m", "poolswitch.bench", "switch", "--workload",
+              name]) for name in SWITCHED]
+
+
 def programs_of(folder, only):
     """(kind, name, command) of each program to run."""
     found = [("test", name, [str(folder / command[0]), *command[1:]])
@@ -85,7 +97,7 @@ def programs_of(folder, only):
     found += [("bench", path.name, [str(path)])
               for path in sorted(folder.glob("bench/*"))
               if is_program(path) and path.suffix != ".so"]
-    found += frameworks_of(folder)
+    found += frameworks_of(folder) + switches_of(folder)
     return [row for row in found if only in ("", row[0], row[1])]
 
 
@@ -96,6 +108,9 @@ def environment(folder):
     libs = [str(folder / "libs"), str(folder / "lib")]
     env["LD_LIBRARY_PATH"] = ":".join(
         libs + [each for each in [env.get("LD_LIBRARY_PATH")] if each])
+    env["PYTHONPATH"] = ":".join(
+        [str(folder / "python_shim"),
+         *[each for each in [env.get("PYTHONPATH")] if each]])
     return env
 
 

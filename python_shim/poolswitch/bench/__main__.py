@@ -18,6 +18,8 @@ def parse(argv):
     parser.add_argument("--workload", action="append", choices=list(workloads.ALL),
                         help="only these; without it all but tiny")
     parser.add_argument("--samples", type=int, default=1000, help="of the fast rows")
+    parser.add_argument("--plan-samples", type=int, default=200,
+                        help="of each fixed plan")
     parser.add_argument("--slow-samples", type=int, default=30)
     parser.add_argument("--processes", type=int, default=5)
     parser.add_argument("--segment", type=int, default=0, help="bytes")

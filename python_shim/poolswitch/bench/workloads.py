@@ -21,6 +21,7 @@ class Workload:
     inputs: Callable[[Any], tuple]       # of torch; on the CPU
     output: Callable[[Any], Any] = lambda out: out
     hand_groups: int = 32                # of PipeSwitch's own grouping
+    is_large: bool = False               # too much to have several times
 
 
 def _resnet152(torch):
@@ -84,7 +85,7 @@ INCEPTION = Workload("Inception-v3", _inception, _images(299), hand_groups=17)
 BERT = Workload("BERT-base", _bert, _texts,
                 output=lambda out: out.last_hidden_state, hand_groups=39)
 SYNTHETIC = Workload("16 GB, synthetic", _synthetic(SYNTHETIC_LAYERS, SYNTHETIC_WIDTH),
-                     _vectors(SYNTHETIC_WIDTH))
+                     _vectors(SYNTHETIC_WIDTH), is_large=True)
 #: To see that the benchmark works, where there is no GPU.
 TINY = Workload("tiny", _synthetic(4, 64), _vectors(64), hand_groups=4)
 
