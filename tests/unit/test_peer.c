@@ -318,29 +318,42 @@ static enum pd_heirs find(const pid_t *ignore, size_t ignored, pid_t *pid_out)
 
 /* Others' processes that execute or end just now may be taken for heirs; the
  * daemon looks again as well. */
-static enum pd_heirs find_at_last(const pid_t *ignore, enum pd_heirs expected,
-				  pid_t *pid_out)
+static enum pd_heirs find_at_last(const pid_t *ignore, enum pd_heirs expected)
 {
 	uint64_t give_up = th_now_ns() + PATIENCE_NS;
 	enum pd_heirs found;
+	pid_t pid = 0;
 
 	do {
-		found = find(ignore, ignore != NULL, pid_out);
+		found = find(ignore, ignore != NULL, &pid);
 	} while (found != expected && th_now_ns() < give_up);
 	return found;
+}
+
+static void assert_found(pid_t child)
+{
+	uint64_t give_up = th_now_ns() + PATIENCE_NS;
+	enum pd_heirs found;
+	pid_t pid = 0;
+
+	do {
+		found = find(NULL, 0, &pid);
+	} while ((found != PD_HEIRS_FOUND || pid != child) &&
+		 th_now_ns() < give_up);
+	assert_int_equal(found, PD_HEIRS_FOUND);
+	assert_int_equal(pid, child);
 }
 
 static void assert_heir(struct heir heir, enum pd_heirs expected)
 {
 	pid_t child = start_heir(&heir);
-	pid_t pid = 0;
 
-	assert_int_equal(find_at_last(NULL, expected, &pid), expected);
 	if (expected == PD_HEIRS_FOUND)
-		assert_int_equal(pid, child);
+		assert_found(child);
+	else
+		assert_int_equal(find_at_last(NULL, expected), expected);
 	th_kill(child);
-	assert_int_equal(find_at_last(NULL, PD_HEIRS_NONE, &pid),
-			 PD_HEIRS_NONE);
+	assert_int_equal(find_at_last(NULL, PD_HEIRS_NONE), PD_HEIRS_NONE);
 }
 
 static void test_heirs_child_with_gpu_file_is_found(void **state)
@@ -372,13 +385,10 @@ static void test_heirs_client_of_its_own_is_ignored(void **state)
 {
 	struct heir heir = { .opens = true };
 	pid_t child = start_heir(&heir);
-	pid_t pid = 0;
 
 	(void)state;
-	assert_int_equal(find_at_last(&child, PD_HEIRS_NONE, &pid),
-			 PD_HEIRS_NONE);
-	assert_int_equal(find_at_last(NULL, PD_HEIRS_FOUND, &pid),
-			 PD_HEIRS_FOUND);
+	assert_int_equal(find_at_last(&child, PD_HEIRS_NONE), PD_HEIRS_NONE);
+	assert_found(child);
 	th_kill(child);
 }
 
@@ -386,18 +396,16 @@ static void test_heirs_client_of_its_own_is_ignored(void **state)
 static void search_as_user(void *arg)
 {
 	struct heir heir = { .hides = true };
-	pid_t pid;
 	pid_t child;
 
 	(void)arg;
 	if (geteuid() == 0)
 		assert_int_equal(setresuid(4321, 4321, 4321), 0);
 	child = start_heir(&heir);
-	assert_int_equal(find_at_last(NULL, PD_HEIRS_UNKNOWN, &pid),
+	assert_int_equal(find_at_last(NULL, PD_HEIRS_UNKNOWN),
 			 PD_HEIRS_UNKNOWN);
 	th_kill(child);
-	assert_int_equal(find_at_last(NULL, PD_HEIRS_NONE, &pid),
-			 PD_HEIRS_NONE);
+	assert_int_equal(find_at_last(NULL, PD_HEIRS_NONE), PD_HEIRS_NONE);
 }
 
 static void test_heirs_child_that_hides_is_unknown(void **state)
