@@ -3,8 +3,9 @@
 
 /*
  * What the daemon must not forget when its agent or its keeper dies: who has
- * which segment, who the clients are, and which models there are. It lies in a memfd that both hold,
- * so it outlives either; when both are dead there is nothing to remember.
+ * which segment, who the clients are, and which models there are. It lies in a
+ * memfd that both hold, so it outlives either; when both are dead there is
+ * nothing to remember.
  *
  * It is a table, not a log: each record has two places, each with a number
  * that grows and a checksum. A change is written to the older place, which is
