@@ -1310,10 +1310,11 @@ ps_model_use(struct ps_model *model, uint32_t priority, int timeout_ms);
  * @tensor: its number; all before it have landed too
  *
  * A stream operation, not a wait of the caller. Where the tensor has landed and
- * @stream does not capture, nothing is submitted. In a captured graph the wait is part of
- * the graph and right at each launch, also after the model was evicted and
- * came back: use and release the model around each launch. Load the code that
- * runs behind it before (a launch that loads a kernel waits for the stream).
+ * @stream does not capture, nothing is submitted. In a captured graph the wait
+ * is part of the graph and right at each launch, also after the model was
+ * evicted and came back: use and release the model around each launch. Load the
+ * code that runs behind it before (a launch that loads a kernel waits for the
+ * stream).
  *
  * Return: PS_OK; PS_OUT_OF_RANGE: no such tensor; PS_INVALID_ARGUMENT: not in
  * use; PS_UNSUPPORTED: this GPU cannot wait for values; PS_DRIVER;
