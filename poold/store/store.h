@@ -95,7 +95,7 @@ struct pd_store_ops {
 	/* Answers any with no. */
 	void (*deny)(void *owner, struct pd_asker asker, enum ps_status status,
 		     const char *text);
-	/* pd_store_tick() is wanted then; 0: not any more. */
+	/* pd_store_tick() is wanted then, once; 0: not any more. */
 	void (*arm)(void *owner, uint64_t at_ms);
 };
 

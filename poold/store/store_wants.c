@@ -207,7 +207,8 @@ static void name_holders(const struct pd_store *store, uint32_t but,
 	}
 	at = strlen(text);
 	if (others > 0)
-		snprintf(text + at, room - at, " and %u more", others);
+		snprintf(text + at, room - at, at > 0 ? " and %u more" : "%u",
+			 others);
 	else if (at == 0)
 		snprintf(text, room, "none");
 }
@@ -263,6 +264,21 @@ static enum pd_outcome load_claimed(struct pd_store *store,
 	return PD_WAIT_WORK;
 }
 
+/* However long it waited. */
+static enum pd_outcome deny_for_good(struct pd_store *store,
+				     const struct pd_want *want,
+				     uint32_t usable)
+{
+	const struct pd_model *model = &store->model[want->model];
+	char pinned[200];
+
+	name_holders(store, want->model, true, pinned, sizeof(pinned));
+	return refuse(store, want, PS_OUT_OF_MEMORY,
+		      "model %s takes %u segments, and %u are neither pinned "
+		      "nor given away; pinned: %s. Unpin one",
+		      model->record.name, model->need, usable, pinned);
+}
+
 static enum pd_outcome get_room(struct pd_store *store,
 				const struct pd_want *want)
 {
@@ -273,10 +289,7 @@ static enum pd_outcome get_room(struct pd_store *store,
 	if (model->has_claim)
 		return load_claimed(store, want);
 	if (model->need > usable)
-		return refuse(store, want, PS_OUT_OF_MEMORY,
-			      "model %s takes %u segments, and %u are not "
-			      "pinned nor given away: unpin a model",
-			      model->record.name, model->need, usable);
+		return deny_for_good(store, want, usable);
 	if (store->is_blocked)
 		return PD_WAIT_ROOM;
 	while (pd_room_free(store) < model->need)

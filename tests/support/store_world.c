@@ -78,10 +78,14 @@ void ts_close(struct ts_world *world)
 
 /* ---- the GPU ---- */
 
-static void copy(struct ts_world *world, const struct ts_job *job, bool is_well)
+static bool copy(struct ts_world *world, const struct ts_job *job, bool is_well)
 {
+	struct ts_model *model = &world->model[job->model];
 	uint32_t i;
 
+	/* What a dead agent came to. */
+	if (model->counter != TS_EMPTY)
+		return model->counter == TS_LANDED;
 	for (i = 0; i < job->count; i++) {
 		ts_expect_not_read(world, job->segment[i], job->model);
 		if (world->segment[job->segment[i]].is_remaking)
@@ -92,7 +96,8 @@ static void copy(struct ts_world *world, const struct ts_job *job, bool is_well)
 		world->segment[job->segment[i]].serial =
 			is_well ? job->serial : 0;
 	}
-	world->model[job->model].counter = 1;
+	model->counter = is_well ? TS_LANDED : TS_FAILED;
+	return is_well;
 }
 
 static struct ts_job take_job(struct ts_world *world)
@@ -105,17 +110,17 @@ static struct ts_job take_job(struct ts_world *world)
 	return job;
 }
 
-static struct ts_job do_job(struct ts_world *world, bool is_well)
+/* Whether it went well. */
+static bool do_job(struct ts_world *world, const struct ts_job *job,
+		   bool is_well)
 {
-	struct ts_job job = take_job(world);
-
-	if (job.kind == TS_LOAD) {
-		copy(world, &job, is_well);
-	} else if (is_well) {
-		world->model[job.model].counter = 0;
-		world->model[job.model].is_resetting = false;
+	if (job->kind == TS_LOAD)
+		return copy(world, job, is_well);
+	if (is_well) {
+		world->model[job->model].counter = TS_EMPTY;
+		world->model[job->model].is_resetting = false;
 	}
-	return job;
+	return is_well;
 }
 
 bool ts_gpu_one(struct ts_world *world, enum ps_status status)
@@ -124,7 +129,9 @@ bool ts_gpu_one(struct ts_world *world, enum ps_status status)
 
 	if (world->jobs == 0)
 		return false;
-	job = do_job(world, status == PS_OK);
+	job = take_job(world);
+	if (!do_job(world, &job, status == PS_OK) && status == PS_OK)
+		status = PS_LOAD_FAILED;
 	ts_step(world);
 	if (job.kind == TS_LOAD)
 		pd_store_loaded(world->store, job.model, status,
@@ -206,6 +213,7 @@ void ts_wait(struct ts_world *world, uint64_t ms)
 	while (world->armed_ms != 0 && world->armed_ms <= until_ms) {
 		if (world->armed_ms > world->now_ms)
 			world->now_ms = world->armed_ms;
+		world->armed_ms = 0;
 		pd_store_tick(world->store, world->now_ms);
 	}
 	world->now_ms = until_ms;
@@ -220,6 +228,7 @@ static void settle_model(struct ts_world *world, uint32_t m)
 
 	world->model[m].is_reading = false;
 	world->model[m].is_resetting = false;
+	world->model[m].resumes = record.state == PD_MODEL_LOADING;
 	world->model[m].has_host = world->model[m].has_host && record.is_known;
 }
 
@@ -235,10 +244,13 @@ static void settle_client(struct ts_client *client)
 bool ts_restart(struct ts_world *world, uint32_t jobs, bool is_lost)
 {
 	bool lost[TS_SEGMENTS] = { false };
+	struct ts_job job;
 	uint32_t i;
 
-	while (jobs-- > 0 && world->jobs > 0)
-		(void)do_job(world, true);
+	while (jobs-- > 0 && world->jobs > 0) {
+		job = take_job(world);
+		(void)do_job(world, &job, true);
+	}
 	world->jobs = 0;
 	pd_store_free(world->store);
 	world->store = NULL;

@@ -47,12 +47,15 @@ struct ts_segment {
 	bool is_remaking;
 };
 
+enum ts_counter { TS_EMPTY, TS_LANDED, TS_FAILED };
+
 /* What its files are stands in its source. */
 struct ts_model {
 	bool has_host;
 	bool is_reading;
-	uint32_t drops;   /* of its copy */
-	uint32_t counter; /* 0, or 1: all has landed */
+	uint32_t drops; /* of its copy */
+	enum ts_counter counter;
+	bool resumes; /* it was loaded when the agent died */
 	bool is_resetting;
 	uint32_t yields;
 	uint32_t loads; /* ops */
@@ -102,6 +105,7 @@ struct ts_world {
 	struct ts_job job[TS_JOBS]; /* the GPU's, in order */
 	uint32_t jobs;
 	uint64_t forgets;
+	uint64_t places; /* answers to USE */
 	char wrong[256]; /* "": nothing */
 	/* A client begins to use the model while the store takes words back. */
 	uint32_t slips; /* so often */

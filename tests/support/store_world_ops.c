@@ -158,7 +158,7 @@ static void on_forget(void *owner, uint32_t model)
 		if (world->client[c].view[model].is_attached)
 			ts_complain(world, "model %u of client %u is forgotten",
 				    model, c);
-	if (world->model[model].counter != 0)
+	if (world->model[model].counter != TS_EMPTY)
 		ts_complain(world, "model %u is forgotten with its counter up",
 			    model);
 	memset(&world->model[model], 0, sizeof(world->model[model]));
@@ -251,10 +251,11 @@ static void on_load(void *owner, uint32_t model, uint32_t priority)
 	if (job->count != (record.bytes + TS_UNIT - 1) / TS_UNIT)
 		ts_complain(world, "model %u is loaded into %u segments", model,
 			    job->count);
-	/* One that goes on after a restart may have landed. */
-	if (world->model[model].counter != 0 && !ts_is_whole(world, job))
+	if (world->model[model].counter != TS_EMPTY &&
+	    !world->model[model].resumes)
 		ts_complain(world, "model %u is loaded, and its counter is up",
 			    model);
+	world->model[model].resumes = false;
 	for (i = 0; i < job->count; i++)
 		expect_segment(world, job->segment[i], model);
 	world->model[model].loads++;
@@ -444,7 +445,8 @@ static void expect_counter(struct ts_world *world, uint32_t model)
 
 	lies.count = ts_lies_in(world, model, lies.segment);
 	if (world->model[model].is_resetting ||
-	    (world->model[model].counter != 0 && !ts_is_whole(world, &lies)))
+	    (world->model[model].counter == TS_LANDED &&
+	     !ts_is_whole(world, &lies)))
 		ts_complain(world,
 			    "model %u is placed, its counter is not "
 			    "right",
@@ -474,6 +476,7 @@ static void on_place(void *owner, struct pd_asker asker, uint32_t model)
 	view->word = IP_USE_BUSY;
 	view->used_ms = world->now_ms;
 	to->answer = TS_PLACE;
+	world->places++;
 }
 
 static void on_done(void *owner, struct pd_asker asker, uint32_t model)
