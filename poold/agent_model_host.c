@@ -22,12 +22,11 @@
 /* ------------------------------------------------------------------ */
 /* Failures                                                            */
 
-void pd_model_fail(struct pd_models *models, uint32_t model, bool is_load,
+void pd_model_fail(struct pd_models *models, uint32_t model,
 		   enum ps_status status, const char *text)
 {
 	struct pd_model *entry = &models->model[model];
 
-	entry->is_load_failed = is_load;
 	entry->failed = status;
 	snprintf(entry->failed_text, sizeof(entry->failed_text), "%s", text);
 	models->has_failed = true;
@@ -79,7 +78,7 @@ void pd_host_take_files(struct pd_models *models, uint32_t model)
 						files[i]);
 	}
 	if (status != PS_OK)
-		pd_model_fail(models, model, false, status, bs_fail_text());
+		pd_model_fail(models, model, status, bs_fail_text());
 }
 
 /* ------------------------------------------------------------------ */
@@ -182,7 +181,9 @@ void pd_host_forget(void *owner, uint32_t model)
 	drop(models, IP_PIECE_MANIFESTS, model,
 	     &models->agent->holdings.manifest[model]);
 	drop_files(models, model);
+	pd_load_free(entry->load);
 	free(entry->costs);
+	free(entry->next_costs);
 	memset(entry, 0, sizeof(*entry));
 }
 
@@ -241,7 +242,7 @@ void pd_host_turn(struct pd_models *models)
 	if (status == PS_OK)
 		return;
 	models->reading = PD_NO_MODEL;
-	pd_model_fail(models, model, false, status, bs_fail_text());
+	pd_model_fail(models, model, status, bs_fail_text());
 }
 
 static void made_done(struct pd_host_made *made)
@@ -279,8 +280,10 @@ static enum ps_status keep(struct pd_models *models, struct pd_host_made *made)
 	enum ps_status status;
 
 	settle(models, made);
-	status = pd_keeper_keep(agent, IP_PIECE_MANIFESTS, model,
-				agent->holdings.manifest[model]);
+	status = pd_load_prepare(models, model);
+	if (status == PS_OK)
+		status = pd_keeper_keep(agent, IP_PIECE_MANIFESTS, model,
+					agent->holdings.manifest[model]);
 	if (status == PS_OK)
 		status = pd_keeper_keep(agent, IP_PIECE_HOSTS, model,
 					agent->holdings.host[model]);
@@ -376,6 +379,9 @@ static enum ps_status inherit(struct pd_models *models, uint32_t model,
 
 	if (holdings->manifest[model] < 0)
 		return bs_fail(PS_SYSTEM, "the keeper has no manifest of it");
+	status = pd_load_prepare(models, model);
+	if (status != PS_OK)
+		return status;
 	status = pd_host_adopt(holdings->host[model], holdings->manifest[model],
 			       &made);
 	if (status != PS_OK)
@@ -435,6 +441,7 @@ void pd_hosts_done(struct pd_models *models)
 		pd_host_layout_done(&entry->layout);
 		pd_load_free(entry->load);
 		free(entry->costs);
+		free(entry->next_costs);
 	}
 	pd_hosts_free(models->hosts);
 }

@@ -7,9 +7,9 @@
 #include "base/status.h"
 #include "poold/log.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* ------------------------------------------------------------------ */
 /* What a load is about                                                */
@@ -43,48 +43,36 @@ uint32_t pd_model_segments(const struct pd_models *models, uint32_t model,
 
 void pd_load_free(struct pd_load *load)
 {
-	if (!load)
-		return;
-	free((uint32_t *)(uintptr_t)load->what.segment);
-	free((uint32_t *)(uintptr_t)load->what.compute_ns);
+	if (load)
+		free(load->segment);
 	free(load);
 }
 
-/* A copy: others may come while it travels. */
-static enum ps_status copy_costs(struct pd_load *load, const uint32_t *costs)
+enum ps_status pd_load_prepare(struct pd_models *models, uint32_t model)
 {
-	size_t bytes = load->what.count * sizeof(*costs);
-	uint32_t *copy;
+	struct pd_model *entry = &models->model[model];
+	struct pd_load *load;
 
-	if (!costs || bytes == 0)
+	if (entry->load)
 		return PS_OK;
-	copy = malloc(bytes);
-	if (!copy)
-		return bs_fail(PS_HOST_MEMORY, "no memory for costs");
-	memcpy(copy, costs, bytes);
-	load->what.compute_ns = copy;
-	return PS_OK;
-}
-
-static enum ps_status list_segments(const struct pd_models *models,
-				    struct pd_load *load)
-{
-	uint32_t *segments =
-		calloc(pd_parameters(models) + 1, sizeof(*segments));
-
-	if (!segments)
-		return bs_fail(PS_HOST_MEMORY, "no memory for segments");
-	load->what.segment = segments;
-	load->what.segments =
-		pd_model_segments(models, load->what.model, segments);
+	load = calloc(1, sizeof(*load));
+	if (load)
+		load->segment = calloc(pd_parameters(models) + 1,
+				       sizeof(*load->segment));
+	if (!load || !load->segment) {
+		pd_load_free(load);
+		return bs_fail(PS_HOST_MEMORY, "no memory for a load");
+	}
+	entry->load = load;
 	return PS_OK;
 }
 
 static void describe(const struct pd_models *models, uint32_t model,
-		     const struct pd_model_record *record, uint32_t priority,
-		     struct pd_load_model *what)
+		     const struct pd_model_record *record, uint32_t priority)
 {
 	const struct pd_model *entry = &models->model[model];
+	struct pd_load *load = entry->load;
+	struct pd_load_model *what = &load->what;
 
 	what->model = model;
 	what->serial = record->serial;
@@ -92,6 +80,9 @@ static void describe(const struct pd_models *models, uint32_t model,
 	what->count = (uint32_t)entry->layout.manifest.count;
 	what->memory = entry->memory;
 	what->bytes = record->bytes;
+	what->segment = load->segment;
+	what->segments = pd_model_segments(models, model, load->segment);
+	what->compute_ns = entry->costs;
 	what->plan = (enum ps_model_plan)record->plan;
 	what->groups = record->groups;
 	what->priority = priority;
@@ -101,60 +92,34 @@ uint32_t pd_model_failures(const struct pd_models *models, uint32_t model)
 {
 	const struct pd_load *load = models->model[model].load;
 
-	return load ? load->failed
-		    : __atomic_load_n(&models->landed->model[model].failed,
-				      __ATOMIC_ACQUIRE);
-}
-
-static enum ps_status load_new(const struct pd_models *models, uint32_t model,
-			       uint32_t priority, struct pd_load **load_out)
-{
-	const struct pd_model *entry = &models->model[model];
-	struct pd_load *load = calloc(1, sizeof(*load));
-	struct pd_model_record record;
-	enum ps_status status;
-
-	if (!load)
-		return bs_fail(PS_HOST_MEMORY, "no memory for a load");
-	if (!pd_model_record(models, model, 0, &record) ||
-	    !entry->layout.memory || !entry->memory) {
-		free(load);
-		return bs_fail(PS_LOAD_FAILED,
-			       "the model's copy in host memory is not there");
-	}
-	load->begun_ms = models->agent->now_ms;
-	load->failed = pd_model_failures(models, model);
-	describe(models, model, &record, priority, &load->what);
-	status = list_segments(models, load);
-	if (status == PS_OK)
-		status = copy_costs(load, entry->costs);
-	if (status != PS_OK) {
-		pd_load_free(load);
-		return status;
-	}
-	*load_out = load;
-	return PS_OK;
+	return load && load->is_under_way
+		       ? load->failed
+		       : __atomic_load_n(&models->landed->model[model].failed,
+					 __ATOMIC_ACQUIRE);
 }
 
 /* ------------------------------------------------------------------ */
 /* What the store wants                                                */
 
+/* Its USE is about to be answered, so nothing may fail here. */
 void pd_load_begin(void *owner, uint32_t model, uint32_t priority)
 {
 	struct pd_models *models = owner;
 	struct pd_model *entry = &models->model[model];
-	enum ps_status status;
+	struct pd_model_record record;
 
-	if (entry->load) {
+	assert(entry->load && entry->memory && entry->layout.memory);
+	if (entry->load->is_under_way) {
 		pd_loader_hurry(models->loader, model, priority);
 		return;
 	}
+	if (!pd_model_record(models, model, 0, &record))
+		return;
 	entry->used_ms = models->agent->now_ms;
-	status = load_new(models, model, priority, &entry->load);
-	if (status == PS_OK)
-		pd_loader_copy(models->loader, &entry->load->what);
-	else
-		pd_model_fail(models, model, true, status, bs_fail_text());
+	entry->load->failed = pd_model_failures(models, model);
+	entry->load->is_under_way = true;
+	describe(models, model, &record, priority);
+	pd_loader_copy(models->loader, &entry->load->what);
 }
 
 void pd_load_reset(void *owner, uint32_t model)
@@ -196,8 +161,12 @@ static void has_loaded(struct pd_models *models,
 		models->loaded_bytes += done->bytes;
 		models->loaded_ns += done->ns;
 	}
-	pd_load_free(entry->load);
-	entry->load = NULL;
+	entry->load->is_under_way = false;
+	if (entry->next_costs) {
+		free(entry->costs);
+		entry->costs = entry->next_costs;
+		entry->next_costs = NULL;
+	}
 	pd_store_loaded(models->store, done->model, done->status, done->text,
 			models->agent->now_ms);
 }

@@ -252,6 +252,16 @@ static enum ps_status check_costs(const struct pd_visit *visit,
 	return PS_OK;
 }
 
+/* Those by which a load goes stay until it is over. */
+static void keep_costs(struct pd_model *entry, uint32_t *costs)
+{
+	bool is_taken = entry->load && entry->load->is_under_way;
+	uint32_t **at = is_taken ? &entry->next_costs : &entry->costs;
+
+	free(*at);
+	*at = costs;
+}
+
 static enum ps_status costs(struct pd_visit *visit, struct ip_message *msg)
 {
 	const struct ip_costs *body = &msg->body.costs;
@@ -270,8 +280,7 @@ static enum ps_status costs(struct pd_visit *visit, struct ip_message *msg)
 		pd_deny(visit, body->seq, status, bs_fail_text());
 		return PS_OK;
 	}
-	free(models->model[body->model].costs);
-	models->model[body->model].costs = read;
+	keep_costs(&models->model[body->model], read);
 	pd_did(visit, body->seq);
 	return PS_OK;
 }

@@ -73,10 +73,13 @@ static enum ps_status open_loader(struct pd_models *models)
 	struct pd_agent *agent = models->agent;
 	int *board = &agent->holdings.signal[IP_SIGNAL_BOARD];
 	enum ps_status status;
+	uint64_t ignored;
 
 	status = pd_loader_new(agent->gpu, *board,
 			       agent->holdings.signal[IP_SIGNAL_LANDED],
 			       &models->loader);
+	if (status == PS_OK)
+		status = pd_gpu_ask_free(agent->gpu, &ignored);
 	if (status != PS_OK || *board >= 0)
 		return status;
 	*board = fcntl(pd_loader_board(models->loader), F_DUPFD_CLOEXEC, 0);
@@ -243,14 +246,9 @@ static void tell_failed(struct pd_models *models, uint32_t model)
 		return;
 	entry->failed = PS_OK;
 	memcpy(text, entry->failed_text, sizeof(text));
-	pd_log(PD_WARNING, "model %u %s: %s", model,
-	       entry->is_load_failed ? "not loaded" : "not read", text);
-	if (entry->is_load_failed)
-		pd_store_loaded(models->store, model, status, text,
-				models->agent->now_ms);
-	else
-		pd_store_read(models->store, model, status, text, NULL,
-			      models->agent->now_ms);
+	pd_log(PD_WARNING, "model not read: %s", text);
+	pd_store_read(models->store, model, status, text, NULL,
+		      models->agent->now_ms);
 }
 
 static bool has_work(const struct pd_models *models)

@@ -60,10 +60,12 @@ struct pd_member {
 	struct pd_bond *bonds;
 };
 
-/* A load under way: all that pd_loader_copy() must find unchanged. */
+/* A load: all that pd_loader_copy() must find unchanged. Made with the copy in
+ * host memory, so that no load fails for want of it. */
 struct pd_load {
 	struct pd_load_model what;
-	uint64_t begun_ms;
+	uint32_t *segment; /* room for the region */
+	bool is_under_way;
 	uint32_t failed; /* what the page said before it began */
 };
 
@@ -87,9 +89,9 @@ struct pd_model {
 	bool is_fresh;       /* the store does not know of the copy yet */
 	struct pd_host_layout layout; /* no memory: not known */
 	uint32_t *costs;              /* for each tensor; NULL: not known */
+	uint32_t *next_costs;         /* came while a load went by the others */
 	struct pd_load *load;
 	enum ps_status failed; /* to be told to the store; PS_OK: nothing */
-	bool is_load_failed;
 	char failed_text[IP_TEXT_MAX + 1];
 	uint64_t used_ms;
 	/* for people */
@@ -196,8 +198,8 @@ void pd_host_inherit(struct pd_models *models, bool *has_host);
 void pd_hosts_done(struct pd_models *models);
 /* The files of incoming are that model's. */
 void pd_host_take_files(struct pd_models *models, uint32_t model);
-/* The store is told in the next turn, of a load or of a copy. */
-void pd_model_fail(struct pd_models *models, uint32_t model, bool is_load,
+/* Reading it has failed: the store is told in the next turn. */
+void pd_model_fail(struct pd_models *models, uint32_t model,
 		   enum ps_status status, const char *text);
 
 /* ---- agent_model_load.c ---- */
@@ -209,6 +211,8 @@ void pd_load_ready(struct pd_models *models);
 uint32_t pd_parameters(const struct pd_models *models); /* of the region */
 uint32_t pd_model_segments(const struct pd_models *models, uint32_t model,
 			   uint32_t *segments_out);
+/* Makes what a load takes. PS_HOST_MEMORY. */
+enum ps_status pd_load_prepare(struct pd_models *models, uint32_t model);
 void pd_load_free(struct pd_load *load);
 /* Loads of it that failed before the one that is under way: whose failure is
  * none of its users' yet, even if the page says it already. */

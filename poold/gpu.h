@@ -87,6 +87,8 @@ bool pd_gpu_take_done(struct pd_gpu *gpu, struct pd_done *done_out);
 
 /* Free bytes of the GPU by the driver, as of the last work done, for status.*/
 uint64_t pd_gpu_free_bytes(const struct pd_gpu *gpu);
+/* Asks the driver, and keeps what it says for that. A driver call. */
+enum ps_status pd_gpu_ask_free(struct pd_gpu *gpu, uint64_t *free_out);
 
 struct dv_device;
 

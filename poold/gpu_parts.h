@@ -79,9 +79,6 @@ static inline uint64_t pd_gpu_address(const struct pd_gpu *gpu, uint32_t n)
 	return gpu->base + n * gpu->segment_bytes;
 }
 
-/* Asks the driver, and keeps what it says for pd_gpu_free_bytes(). */
-enum ps_status pd_gpu_ask_free(struct pd_gpu *gpu, uint64_t *free_out);
-
 /* Creates a segment and maps it; no access yet. *fd_out: exported, the
  * caller's. On failure nothing is left. */
 enum ps_status pd_gpu_make_segment(struct pd_gpu *gpu, uint32_t n, int *fd_out);
