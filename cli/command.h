@@ -43,6 +43,7 @@ enum cl_takes {
 	CL_TAKES_LISTEN = 1u << 1, /* --listen */
 	CL_TAKES_RUN = 1u << 2,    /* a program, and how it is to live */
 	CL_TAKES_MODEL = 1u << 3,  /* words, and options of models */
+	CL_TAKES_BENCH = 1u << 4,  /* what to measure, and its arguments */
 };
 
 struct cl_command {
@@ -65,5 +66,6 @@ extern const struct cl_command cl_reload;
 extern const struct cl_command cl_metrics;
 extern const struct cl_command cl_doctor;
 extern const struct cl_command cl_model;
+extern const struct cl_command cl_bench;
 
 #endif /* CLI_COMMAND_H */

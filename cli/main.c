@@ -13,8 +13,11 @@
 
 static const struct cl_command *const commands[] = {
 	&cl_run,    &cl_status,  &cl_clients, &cl_drain, &cl_shutdown,
-	&cl_reload, &cl_metrics, &cl_doctor,  &cl_model,
+	&cl_reload, &cl_metrics, &cl_doctor,  &cl_model, &cl_bench,
 };
+
+/* Behind its first word everything is another program's. */
+#define CL_TAKES_REST (CL_TAKES_RUN | CL_TAKES_BENCH)
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
@@ -111,7 +114,7 @@ static void take_word(struct parse *parse, char *text, struct argp_state *state)
 {
 	struct cl_options *options = &parse->options;
 
-	if (parse->command->takes & CL_TAKES_RUN)
+	if (parse->command->takes & CL_TAKES_REST)
 		take_program(parse, state);
 	else if ((parse->command->takes & CL_TAKES_MODEL) &&
 		 options->word_count < CL_WORDS)
@@ -264,7 +267,7 @@ static void parse_command(struct parse *parse, int argc, char **argv)
 	char name[64];
 	/* Behind a program's name the options are the program's. */
 	unsigned int flags =
-		parse->command->takes & CL_TAKES_RUN ? ARGP_IN_ORDER : 0;
+		parse->command->takes & CL_TAKES_REST ? ARGP_IN_ORDER : 0;
 
 	choose_options(parse->command->takes, options);
 	snprintf(name, sizeof(name), "poolswitch %s", parse->command->name);

@@ -53,7 +53,7 @@ _poolswitch()
 	local word=${COMP_WORDS[COMP_CWORD]}
 	local before=${COMP_WORDS[COMP_CWORD - 1]}
 	local commands="run status clients drain shutdown reload metrics doctor
-		model"
+		model bench"
 	local options="--json --socket --help --usage --version"
 	local command
 
@@ -90,6 +90,7 @@ _poolswitch()
 		options+=" --no-daemon --log"
 		;;
 	doctor) options+=" --gpu" ;;
+	bench) [[ $word == -* ]] || options="switch" ;;
 	model)
 		# What to do, then a name that nobody can guess, then a file.
 		if [[ $word != -* ]]; then

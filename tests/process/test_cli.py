@@ -127,7 +127,7 @@ class WithoutDaemonTest(CliTest):
     def test_help_and_version_are_everywhere(self):
         for command in ((), ("status",), ("clients",), ("drain",),
                         ("shutdown",), ("reload",), ("metrics",),
-                        ("doctor",), ("run",)):
+                        ("doctor",), ("run",), ("model",), ("bench",)):
             self.assert_exit(self.run_cli(*command, "--help"), 0)
             version = self.run_cli(*command, "--json", "--version")
             self.assertRegex(json.loads(version.stdout)["version"],
@@ -179,6 +179,44 @@ class DoctorTest(CliTest):
         done = self.ask("doctor")
         self.assert_exit(done, 1)
         self.assertRegex(done.stdout, r"(?m)^no   daemon ")
+
+
+class BenchTest(CliTest):
+    """An interpreter that prints what it was given, in the place of one."""
+
+    def bench(self, *words, has_package=True):
+        folder = self.folder / "bin"
+        folder.mkdir(exist_ok=True)
+        python = folder / "python3"
+        python.write_text(
+            "#!/bin/sh\n"
+            f'[ "$1" = -c ] && exit {0 if has_package else 1}\n'
+            'printf "%s\\n" "$POOLSWITCH_SOCKET" "$@"\nexit 3\n')
+        python.chmod(0o755)
+        return self.run_cli("bench", *words,
+                            env={"PATH": f"{folder}:{os.environ['PATH']}"})
+
+    def test_bench_becomes_the_package(self):
+        done = self.bench("--socket", "/a", "switch", "--json", "f", "--help")
+        self.assert_exit(done, 3)
+        self.assertEqual(done.stdout.splitlines(),
+                         ["/a", "-m", "poolswitch.bench", "switch", "--json",
+                          "f", "--help"])
+
+    def test_bench_without_the_package_says_what_to_do(self):
+        done = self.bench("switch", has_package=False)
+        self.assert_exit(done, EX_UNAVAILABLE)
+        self.assertIn("pip install .", done.stderr)
+
+    def test_bench_without_python_says_what_to_do(self):
+        done = self.run_cli("bench", "switch",
+                            env={"PYTHON": "/nowhere/python"})
+        self.assert_exit(done, EX_UNAVAILABLE)
+        self.assertIn("/nowhere/python", done.stderr)
+        self.assertIn("pip install .", done.stderr)
+
+    def test_bench_of_nothing_is_usage(self):
+        self.assert_exit(self.bench(), EX_USAGE)
 
 
 class StrangeDaemonTest(CliTest):
