@@ -197,6 +197,59 @@ static void test_loader_page_falls_before_the_counter(void **state)
 	IN_CHILD(look_at_reset);
 }
 
+/* Both are asked for while the thread waits for something else. */
+static void load_behind_reset(void *arg)
+{
+	struct lw world = lw_new();
+	struct lw_model *model = lw_model_new(1, 4, 4 * GROUP, 1);
+	const unsigned long before = th_sim_calls("cuEventSynchronize");
+
+	(void)arg;
+	th_assert_ok(lw_load(&world, model).status);
+	close_gate(&world);
+	pd_loader_reset(world.loader, 9, 7);
+	while (th_sim_calls("cuEventSynchronize") < before + 2)
+		;
+	pd_loader_reset(world.loader, 1, 7);
+	pd_loader_copy(world.loader, &model->load);
+	open_gate(&world);
+	assert_int_equal(lw_done(&world).model, 9);
+	assert_int_equal(lw_done(&world).job, PD_LOAD_RESET);
+	assert_int_equal(lw_done(&world).bytes, 4 * GROUP);
+	lw_free(&world);
+	lw_model_free(model);
+}
+
+static void test_loader_load_right_behind_its_reset_is_whole(void **state)
+{
+	IN_CHILD(load_behind_reset);
+}
+
+/* Nothing is done as long as its copies cannot run. */
+static void load_behind_gate(void *arg)
+{
+	struct lw world = lw_new();
+	struct lw_model *model = lw_model_new(1, 4, 4 * GROUP, 1);
+	struct pollfd event = { .fd = pd_loader_event(world.loader),
+				.events = POLLIN };
+
+	(void)arg;
+	close_gate(&world);
+	pd_loader_copy(world.loader, &model->load);
+	assert_int_equal(poll(&event, 1, TH_NOT_HAPPENING_MS), 0);
+	assert_int_equal(lw_landed(&world, 1), 0);
+	open_gate(&world);
+	th_assert_ok(lw_done(&world).status);
+	assert_true(lw_is_there(&world, model, 0, 4 * GROUP));
+	lw_free(&world);
+	lw_model_free(model);
+}
+
+static void test_loader_load_is_done_when_all_has_landed(void **state)
+{
+	IN_CHILD(load_behind_gate);
+}
+
 /* ---- who goes first ---- */
 
 struct three {
@@ -305,8 +358,10 @@ static const struct th_test tests[] = {
 	TH_TEST(test_loader_counter_is_never_ahead_of_tensors),
 	TH_TEST(test_loader_counter_is_never_ahead_of_groups),
 	TH_TEST(test_loader_counter_begins_anew_after_a_reset),
+	TH_TEST(test_loader_load_right_behind_its_reset_is_whole),
 	TH_TEST(test_loader_page_never_says_more_than_the_counter),
 	TH_TEST(test_loader_page_falls_before_the_counter),
+	TH_TEST(test_loader_load_is_done_when_all_has_landed),
 	TH_TEST(test_loader_loads_of_one_priority_come_in_turn),
 	TH_TEST(test_loader_urgent_load_gets_between_two_groups),
 	TH_TEST(test_loader_load_that_is_waited_for_hurries),
