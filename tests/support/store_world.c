@@ -215,6 +215,10 @@ void ts_wait(struct ts_world *world, uint64_t ms)
 			world->now_ms = world->armed_ms;
 		world->armed_ms = 0;
 		pd_store_tick(world->store, world->now_ms);
+		if (world->armed_ms != 0 && world->armed_ms <= world->now_ms) {
+			ts_complain(world, "the store wants a tick at once");
+			break;
+		}
 	}
 	world->now_ms = until_ms;
 }

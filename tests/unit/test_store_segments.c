@@ -87,6 +87,20 @@ static void test_store_same_segments_again_are_the_same_place(void **state)
 	assert_int_equal(view_of(a).record.place, place);
 }
 
+static void test_store_one_that_comes_back_lies_where_it_lay(void **state)
+{
+	uint32_t a = have_of("a", 1, 3), b = have_of("b", 1, 3);
+	uint32_t place = view_of(b).record.place;
+
+	(void)state;
+	evict("a");
+	evict("b");
+	(void)load("b");
+	assert_int_equal(view_of(b).record.place, place);
+	assert_int_equal(ts_first(&world, b), 3);
+	assert_int_equal(ts_state(&world, a), PD_MODEL_HOST);
+}
+
 /* Two that take turns in one region. */
 static void test_store_taking_turns_keeps_both_places(void **state)
 {
@@ -115,12 +129,14 @@ static void test_store_other_segments_are_another_place(void **state)
 
 static void test_store_remade_segment_is_another_place(void **state)
 {
-	uint32_t a = have_of("a", 1, 8), place = view_of(a).record.place;
+	uint32_t a = have_of("a", 1, 1), place = view_of(a).record.place;
 
 	(void)state;
+	(void)ts_busy(&world, "rest", SEGMENTS - 1, 0);
 	(void)have_of("b", 2, 1);
 	evict("b");
 	(void)load("a");
+	assert_int_equal(ts_first(&world, a), 0);
 	assert_int_not_equal(view_of(a).record.place, place);
 }
 
@@ -265,6 +281,8 @@ test_store_given_away_room_denies_who_can_never_have_it(void **state)
 
 static const struct th_test tests[] = {
 	TH_TEST_SETUP(test_store_same_segments_again_are_the_same_place, set_up,
+		      tear_down),
+	TH_TEST_SETUP(test_store_one_that_comes_back_lies_where_it_lay, set_up,
 		      tear_down),
 	TH_TEST_SETUP(test_store_taking_turns_keeps_both_places, set_up,
 		      tear_down),
