@@ -73,7 +73,7 @@ class DaemonTest(unittest.TestCase):
     simulated GPU for good."""
 
     PARAMETER = "16M"
-    BANDWIDTH = "0"  # GB/s; 0: as fast as it goes
+    BANDWIDTH = "0"  # bytes a second; 0: as fast as it goes
 
     @classmethod
     def setUpClass(cls):
@@ -92,7 +92,7 @@ class DaemonTest(unittest.TestCase):
                 env={**os.environ, "POOLSWITCH_SIM_BANDWIDTH": cls.BANDWIDTH})
         cls.addClassCleanup(cls.end)
         if "ready" not in cls.daemon.stdout.readline():
-            raise RuntimeError("the daemon did not start")
+            raise RuntimeError((cls.folder / "log").read_text())
 
     @classmethod
     def end(cls):
@@ -112,15 +112,15 @@ class SwitchTest(DaemonTest):
     next lies where the last model lay, and whoever does not wait reads that."""
 
     PARAMETER = "2M"
-    BANDWIDTH = "0.002"
+    BANDWIDTH = "3M"
+    SPOILER = 131072  # at least as long as a model
 
     @classmethod
     def setUpClass(cls):
         import poolswitch
         super().setUpClass()
-        size = 32768
         path = write_safetensors(cls.folder / "spoiler", {
-            "ones": ("U8", (size,), b"\xff" * size)})
+            "ones": ("U8", (cls.SPOILER,), b"\xff" * cls.SPOILER)})
         poolswitch.add("spoiler", path)
 
     @staticmethod

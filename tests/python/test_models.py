@@ -12,7 +12,7 @@ import poolswitch
 import support
 
 
-def weights(seed, count=6, size=4096):
+def weights(seed, count=6, size=16384):
     """Bytes that no other seed has."""
     tensors = {}
     for number in range(count):

@@ -25,7 +25,7 @@ class Reversed(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(16, 16) for _ in range(4))
+        self.layers = nn.ModuleList(nn.Linear(64, 64) for _ in range(4))
 
     def forward(self, x):
         for layer in reversed(self.layers):
@@ -38,8 +38,8 @@ class Attention(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
-        self.out = nn.Linear(16, 16)
+        self.attention = nn.MultiheadAttention(64, 2, batch_first=True)
+        self.out = nn.Linear(64, 64)
 
     def forward(self, x):
         return self.out(self.attention(x, x, x, need_weights=False)[0])
@@ -48,8 +48,8 @@ class Attention(nn.Module):
 class Tied(nn.Module):
     def __init__(self):
         super().__init__()
-        self.embed = nn.Embedding(32, 16)
-        self.head = nn.Linear(16, 32, bias=False)
+        self.embed = nn.Embedding(32, 64)
+        self.head = nn.Linear(64, 32, bias=False)
         self.head.weight = self.embed.weight
         self.register_buffer("scratch", torch.arange(3), persistent=False)
 
@@ -76,6 +76,7 @@ def convolutions():
 
 
 class BindTest(support.SwitchTest):
+
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
@@ -94,7 +95,8 @@ class BindTest(support.SwitchTest):
     def add(self, module, name, *example, **options):
         path = self.folder / f"{name}.safetensors"
         order = pt.save_model(module, path, *example, **options)
-        poolswitch.add(name, path)
+        # What a copy brings is there at its beginning, on the simulated GPU.
+        poolswitch.add(name, path, plan="tensor")
         return order
 
     def bind(self, module, name, *example, **options):
@@ -116,14 +118,14 @@ class BindTest(support.SwitchTest):
         self.assertEqual(bound.model.uses, 0)
 
     def test_bound_module_gives_the_same(self):
-        module, x = Reversed().eval(), torch.randn(2, 16)
+        module, x = Reversed().eval(), torch.randn(2, 64)
         bound = self.bind(module, "same", x)
         self.assert_same_runs(module, bound, x)
         for name, weight in bound.module.named_parameters():
             self.assertEqual(weight.data_ptr(), bound.model.tensors[name].address)
 
     def test_each_module_waits_for_what_it_uses_first(self):
-        module, x = Reversed().eval(), torch.randn(2, 16)
+        module, x = Reversed().eval(), torch.randn(2, 64)
         bound = self.bind(module, "waits", x, slack=0)
         self.assertEqual(bound.waits, {"": 7})
         with torch.no_grad():
@@ -135,7 +137,7 @@ class BindTest(support.SwitchTest):
         self.assertEqual([hook.calls for hook in bound._hooks.values()], [1] * 5)
 
     def test_weights_of_a_module_that_is_not_called_are_waited_for(self):
-        module, x = Attention().eval(), torch.randn(2, 3, 16)
+        module, x = Attention().eval(), torch.randn(2, 3, 64)
         bound = self.bind(module, "attention", x, slack=0)
         self.assert_same_runs(module, bound, x)
         numbers = {name: each.number for name, each in bound.model.tensors.items()}
@@ -144,7 +146,7 @@ class BindTest(support.SwitchTest):
                              if name.startswith("attention.")))
 
     def test_waits_near_each_other_are_one(self):
-        module, x = Reversed().eval(), torch.randn(2, 16)
+        module, x = Reversed().eval(), torch.randn(2, 64)
         bound = self.bind(module, "merged", x, slack=1 << 20)
         with torch.no_grad():
             bound.module(x)
@@ -159,7 +161,7 @@ class BindTest(support.SwitchTest):
 
     def test_module_on_meta_takes_no_memory(self):
         module = Reversed().eval()
-        x = torch.randn(2, 16)
+        x = torch.randn(2, 64)
         self.add(module, "meta", x)
         with torch.device("meta"):
             other = Reversed().eval()
@@ -195,7 +197,7 @@ class BindTest(support.SwitchTest):
 
     def test_module_that_does_not_match_is_told(self):
         self.add(Reversed(), "other")
-        for module, word in ((nn.Linear(16, 16), "not in the model"),
+        for module, word in ((nn.Linear(64, 64), "not in the model"),
                              (Reversed().half(), "float16"),
                              (Tied(), "embed.weight")):
             with self.assertRaisesRegex(poolswitch.ModelMismatch, word):
@@ -214,22 +216,22 @@ class BindTest(support.SwitchTest):
             pt.bind(nn.Linear(5, 8), "shape", pool=self.pool)
 
     def test_exception_in_a_run_releases(self):
-        bound = self.bind(Reversed().eval(), "raises", torch.randn(2, 16))
+        bound = self.bind(Reversed().eval(), "raises", torch.randn(2, 64))
         for _ in range(2):
             with self.assertRaises(RuntimeError):
-                bound.module(torch.randn(2, 17))
+                bound.module(torch.randn(2, 65))
             self.assertEqual(bound.model.uses, 0)
 
     def test_unbound_module_waits_no_more(self):
-        bound = self.bind(Reversed().eval(), "unbound", torch.randn(2, 16))
+        bound = self.bind(Reversed().eval(), "unbound", torch.randn(2, 64))
         bound.unbind()
         self.assertNotIn("forward", bound.module.__dict__)
         self.assertEqual([each for each in bound.module.modules()
                           if "forward" in each.__dict__], [])
 
     def test_forgotten_module_gives_the_model_up(self):
-        bound = self.bind(Reversed().eval(), "forgotten", torch.randn(2, 16))
-        bound.module(torch.randn(2, 16))
+        bound = self.bind(Reversed().eval(), "forgotten", torch.randn(2, 64))
+        bound.module(torch.randn(2, 64))
         with self.assertRaises(poolswitch.Busy):
             poolswitch.order("remove", "forgotten")
         with self.assertRaises(BufferError):
@@ -239,7 +241,7 @@ class BindTest(support.SwitchTest):
         poolswitch.order("remove", "forgotten")
 
     def test_compiled_regions_give_the_same(self):
-        module, x = Reversed().eval(), torch.randn(2, 16)
+        module, x = Reversed().eval(), torch.randn(2, 64)
         bound = self.bind(module, "compiled", x)
         with torch.no_grad():
             bound.module(x)
@@ -248,7 +250,7 @@ class BindTest(support.SwitchTest):
         self.assertGreater(len(bound.waits), 1)
 
     def test_torch_compile_of_the_whole_gives_the_same(self):
-        module, x = Reversed().eval(), torch.randn(2, 16)
+        module, x = Reversed().eval(), torch.randn(2, 64)
         bound = self.bind(module, "whole", x)
         with torch.no_grad():
             bound.module(x)
@@ -275,13 +277,13 @@ class SaveTest(support.FolderTest):
         return order
 
     def test_order_is_that_of_first_use(self):
-        order = self.save(Reversed(), torch.randn(2, 16))
+        order = self.save(Reversed(), torch.randn(2, 64))
         self.assertEqual(order, [f"layers.{i}.{part}" for i in (3, 2, 1, 0)
                                  for part in ("weight", "bias")])
 
     def test_recorded_order_is_kept(self):
         module = Reversed()
-        recorded = pt.record_order(module, torch.randn(2, 16))
+        recorded = pt.record_order(module, torch.randn(2, 64))
         self.assertEqual(self.save(module), recorded)
 
     def test_callers_order_goes_first(self):

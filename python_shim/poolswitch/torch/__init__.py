@@ -12,8 +12,11 @@
     bound.check()
 """
 
+from poolswitch.torch._allocator import mem_pool, pluggable_allocator
 from poolswitch.torch._bind import Bound, bind, bound_to, default_pool
+from poolswitch.torch._pipeswitch import install_pipeswitch_api
 from poolswitch.torch._record import record_order
 from poolswitch.torch._save import save_model
 
-__all__ = ["Bound", "bind", "bound_to", "default_pool", "record_order", "save_model"]
+__all__ = ["Bound", "bind", "bound_to", "default_pool", "install_pipeswitch_api",
+           "mem_pool", "pluggable_allocator", "record_order", "save_model"]
