@@ -325,7 +325,8 @@ static CUfunction make_streams(const struct th_gpu *gpu, CUstream *streams,
 
 	for (int i = 0; i < STREAMS; i++) {
 		streams[i] = th_gpu_stream(gpu, CU_STREAM_NON_BLOCKING);
-		th_gpu_launch_poke(gpu, poke, streams[i], memory, 0);
+		th_gpu_launch_poke(gpu, poke, streams[i],
+				   memory + 64 * (uint64_t)i, 0);
 	}
 	th_cu(gpu->driver->cuCtxSynchronize());
 	return poke;
@@ -393,6 +394,7 @@ static void test_time_between_events_is_that_of_the_stream(void **state)
 	th_cu(gpu->driver->cuEventCreate(&from, CU_EVENT_DEFAULT));
 	th_cu(gpu->driver->cuEventCreate(&to, CU_EVENT_DEFAULT));
 	th_cu(gpu->driver->cuEventRecord(from, stream));
+	th_cu(gpu->driver->cuEventSynchronize(from));
 	th_gpu_block(gpu, stream);
 	th_cu(gpu->driver->cuEventRecord(to, stream));
 	th_gpu_assert_busy(gpu, stream);

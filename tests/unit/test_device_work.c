@@ -335,6 +335,7 @@ static void test_device_time_between_fences_is_the_gpus(void **state)
 		return;
 	world = new_world(gpu);
 	th_assert_ok(dv_fence_record_timed(world.dev, world.stream, &from));
+	th_assert_ok(dv_fence_wait(world.dev, from));
 	th_gpu_block(gpu, world.stream);
 	th_assert_ok(dv_fence_record_timed(world.dev, world.stream, &to));
 	th_gpu_assert_busy(gpu, world.stream);
