@@ -478,6 +478,8 @@ static void ask_for_strange_models(int link)
 	use.serial = model.serial;
 	th_assert_status(ip_client_use(&joined.wire.client, &use, &place, fds),
 			 PS_NO_MODEL);
+	/* Nor was it loaded for that. */
+	assert_true(th_model_is(&good, "host"));
 	leave(&joined);
 }
 
