@@ -29,7 +29,7 @@ enum ps_status pd_request_begin(struct pd_visit *visit, enum ip_type type,
 		return bs_fail(PS_PROTOCOL,
 			       "%s: %s %" PRIu32 " of this connection is not "
 			       "answered yet",
-			       ip_type_name(type),
+			       ip_type_name((uint16_t)type),
 			       ip_type_name((uint16_t)visit->model.type),
 			       visit->model.seq);
 	visit->model.tag = ++models->tags;

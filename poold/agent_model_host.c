@@ -223,16 +223,39 @@ static enum ps_status begin(struct pd_models *models, uint32_t model)
 			       "add it again",
 			       count_files(files), record.files, record.name);
 	models->reading = model;
+	models->read_bytes = 0;
+	models->read_due_ms = models->agent->now_ms + PD_READ_STUCK_MS;
 	return pd_hosts_make(models->hosts, model, record.serial, files,
 			     record.files, record.is_known ? record.hash : NULL,
 			     room(models));
 }
 
+/* It may lie on a server that does not answer. */
+static void look_for_stuck(struct pd_models *models)
+{
+	uint32_t model = models->reading;
+	uint64_t done, all;
+
+	if (model == PD_NO_MODEL || models->agent->now_ms < models->read_due_ms)
+		return;
+	pd_hosts_progress(models->hosts, model, &done, &all);
+	models->read_due_ms = models->agent->now_ms + PD_READ_STUCK_MS;
+	if (done != models->read_bytes) {
+		models->read_bytes = done;
+		return;
+	}
+	stop(models, model);
+	pd_model_fail(models, model, PS_TIMED_OUT,
+		      "no byte of the model's files came for 30 s");
+}
+
 void pd_host_turn(struct pd_models *models)
 {
-	uint32_t model = models->to_read;
+	uint32_t model;
 	enum ps_status status;
 
+	look_for_stuck(models);
+	model = models->to_read;
 	if (model == PD_NO_MODEL || models->discards ||
 	    models->reading != PD_NO_MODEL ||
 	    models->model[model].failed != PS_OK)

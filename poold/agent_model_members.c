@@ -324,6 +324,7 @@ enum ps_status pd_member_join(struct pd_models *models, uint32_t slot, int page)
 	if (!was_unheard)
 		return PS_OK;
 	member->deaf_at_ms = 0;
+	models->is_review_due = true;
 	status = inherit_bonds(models, member);
 	if (status == PS_OK)
 		models->unheard--;
@@ -340,6 +341,7 @@ void pd_member_free(struct pd_models *models, struct pd_member *member)
 		at = &(*at)->next;
 	*at = member->next;
 	models->seated[member->slot] = NULL;
+	models->is_review_due = true;
 	if (!member->page)
 		models->unheard--;
 	unmap_page(member);

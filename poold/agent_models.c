@@ -254,6 +254,8 @@ static void tell_failed(struct pd_models *models, uint32_t model)
 static bool has_work(const struct pd_models *models)
 {
 	return models->has_failed || models->is_review_due ||
+	       (models->reading != PD_NO_MODEL &&
+		models->read_due_ms <= models->agent->now_ms) ||
 	       (models->to_read != PD_NO_MODEL && !models->discards &&
 		models->reading == PD_NO_MODEL);
 }
@@ -285,6 +287,12 @@ void pd_models_turn(struct pd_agent *agent)
 		do_work(models);
 }
 
+/* 0: never. */
+static uint64_t sooner(uint64_t a_ms, uint64_t b_ms)
+{
+	return b_ms && (!a_ms || b_ms < a_ms) ? b_ms : a_ms;
+}
+
 uint64_t pd_models_due_ms(const struct pd_agent *agent)
 {
 	const struct pd_models *models = agent->models;
@@ -294,8 +302,9 @@ uint64_t pd_models_due_ms(const struct pd_agent *agent)
 		return 0;
 	if (has_work(models))
 		return 1;
-	if (models->deaf_at_ms && (!at_ms || models->deaf_at_ms < at_ms))
-		at_ms = models->deaf_at_ms;
+	at_ms = sooner(at_ms, models->deaf_at_ms);
+	if (models->reading != PD_NO_MODEL)
+		at_ms = sooner(at_ms, models->read_due_ms);
 	return at_ms;
 }
 

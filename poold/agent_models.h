@@ -26,6 +26,9 @@
 #include "poold/store/loader.h"
 #include "poold/store/store.h"
 
+/* A file of which no byte comes for so long is given up: others wait. */
+#define PD_READ_STUCK_MS 30000u
+
 /* It may have mapped the model as an agent that died had placed it. */
 #define PD_PLACE_UNKNOWN UINT32_MAX
 
@@ -113,12 +116,14 @@ struct pd_models {
 	struct pd_model *model;    /* IP_MODELS_MAX */
 	struct pd_discard *discards;
 	const struct ip_landed_page *landed;
-	int landed_reader;   /* for clients: cannot be written by */
-	uint32_t to_read;    /* PD_NO_MODEL: none */
-	uint32_t reading;    /* the same: what pd_hosts_make() has */
-	uint64_t at_ms;      /* of the store's arm; 0: none */
-	uint64_t deaf_at_ms; /* the soonest; 0: none */
-	uint64_t tags;       /* the last request's */
+	int landed_reader;    /* for clients: cannot be written by */
+	uint32_t to_read;     /* PD_NO_MODEL: none */
+	uint32_t reading;     /* the same: what pd_hosts_make() has */
+	uint64_t read_bytes;  /* of it, when it was looked at... */
+	uint64_t read_due_ms; /* ...and is again */
+	uint64_t at_ms;       /* of the store's arm; 0: none */
+	uint64_t deaf_at_ms;  /* the soonest; 0: none */
+	uint64_t tags;        /* the last request's */
 	uint64_t budget;
 	uint8_t *to_remake; /* by parameter segment: when nobody has it */
 	uint32_t remakes;   /* how many of these */
@@ -189,7 +194,7 @@ void pd_host_forget(void *owner, uint32_t model);
 /* The driver knows of the copy, or could not be told. */
 void pd_host_registered(struct pd_models *models, uint32_t model,
 			uint32_t serial);
-/* Begins what is to be read. */
+/* Gives up a file that is stuck, begins what is to be read. */
 void pd_host_turn(struct pd_models *models);
 void pd_host_ready(struct pd_models *models);
 void pd_host_discarded(struct pd_models *models, uint32_t serial);
