@@ -227,7 +227,7 @@ struct pd_agent {
 	bool is_our_child;
 	bool has_link;
 	pid_t keeper_pid;
-	bool is_keeper_ready; /* it has all, and has said so */
+	bool is_keeper_ready;  /* it has all, and has said so */
 	uint64_t keeper_at_ms; /* the next try to start one; 0: none */
 	unsigned int keeper_failures;
 	uint8_t *dropping;   /* by segment, of enum pd_dropping */
@@ -396,6 +396,8 @@ void pd_models_visit_over(struct pd_visit *visit);
 void pd_models_client_over(struct pd_agent *agent, uint32_t slot);
 /* The descriptors of a letter that has waited; false: not its client's. */
 bool pd_models_renew(const struct pd_visit *visit, struct ip_message *msg);
+void pd_models_sum(const struct pd_agent *agent,
+		   struct pd_model_totals *totals_out);
 /* PS_ASK_MODELS, for who asks. free() it; NULL: no memory. */
 char *pd_models_report(const struct pd_visit *visit);
 

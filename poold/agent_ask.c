@@ -56,6 +56,7 @@ static void fill(struct pd_agent *agent, struct pd_report *report)
 	report->limits = &agent->limits;
 	report->core = agent->core;
 	report->counters = &agent->counters;
+	pd_models_sum(agent, &report->models);
 	report->look = look;
 	report->owner = agent;
 }
@@ -171,6 +172,7 @@ static void answer_models(struct pd_visit *visit, uint32_t seq)
 {
 	struct answer answer;
 
+	visit->tokens -= cost_of_status(visit->agent);
 	answer_make(&answer, pd_models_report(visit));
 	answer_send(&answer, visit, seq);
 	answer_done(&answer);

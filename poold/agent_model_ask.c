@@ -154,27 +154,51 @@ static json_t *models_part(const struct pd_visit *visit)
 	return list;
 }
 
-static uint64_t host_bytes(const struct pd_models *models)
+static void add_model(const struct pd_models *models, uint32_t model,
+		      struct pd_model_totals *totals)
 {
-	uint64_t sum = 0;
+	struct pd_model_view view;
+
+	totals->host_bytes += models->model[model].host_bytes;
+	if (!pd_store_model(models->store, model, &view))
+		return;
+	totals->count++;
+	totals->loads += view.loads;
+	totals->evictions += view.evictions;
+	totals->failures += view.failures;
+	if (view.record.state != PD_MODEL_RESIDENT)
+		return;
+	totals->resident++;
+	totals->resident_bytes += view.record.bytes;
+}
+
+void pd_models_sum(const struct pd_agent *agent,
+		   struct pd_model_totals *totals_out)
+{
+	const struct pd_models *models = agent->models;
+	struct pd_model_totals totals = { .host_budget = models->budget,
+					  .deaf = models->deaf };
 
 	for (uint32_t i = 0; models->store && i < IP_MODELS_MAX; i++)
-		sum += models->model[i].host_bytes;
-	return sum;
+		add_model(models, i, &totals);
+	*totals_out = totals;
 }
 
 char *pd_models_report(const struct pd_visit *visit)
 {
 	const struct pd_models *models = visit->agent->models;
+	struct pd_model_totals totals;
 	struct md_wire wire = { 0 };
 	json_t *whole;
 	char *text;
+
+	pd_models_sum(visit->agent, &totals);
 
 	if (models->store)
 		wire = pd_loader_wire(models->loader);
 	whole = json_pack(
 		"{s:o, s:{s:o, s:o}, s:{s:f, s:f, s:o, s:o}, s:o}", "models",
-		models_part(visit), "host", "bytes", number(host_bytes(models)),
+		models_part(visit), "host", "bytes", number(totals.host_bytes),
 		"budget", number(models->budget), "wire", "bytes_per_second",
 		wire.bytes_per_ns * 1e9, "group_ns", wire.group_ns,
 		"loaded_bytes", number(models->loaded_bytes), "loaded_ns",

@@ -124,6 +124,18 @@ static json_t *counters_part(const struct pd_counters *counters,
 		number(counters->messages));
 }
 
+static json_t *models_part(const struct pd_model_totals *models)
+{
+	return json_pack(
+		"{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "count",
+		number(models->count), "resident", number(models->resident),
+		"resident_bytes", number(models->resident_bytes), "host_bytes",
+		number(models->host_bytes), "host_budget",
+		number(models->host_budget), "loads", number(models->loads),
+		"evictions", number(models->evictions), "failures",
+		number(models->failures), "deaf", number(models->deaf));
+}
+
 /* ------------------------------------------------------------------ */
 /* Clients                                                             */
 
@@ -221,7 +233,7 @@ char *pd_report_status(const struct pd_report *report)
 	snprintf(protocol, sizeof(protocol), "%u.%u", IP_MAJOR, IP_MINOR_HIGH);
 	return dump(json_pack(
 		"{s:s, s:s, s:s, s:b, s:o, s:i, s:i, s:f, s:o, s:o, s:o, s:o, "
-		"s:o, s:o}",
+		"s:o, s:o, s:o}",
 		"version", version, "protocol", protocol, "state",
 		report->state, "draining",
 		(int)(strcmp(report->state, "draining") == 0), "socket",
@@ -229,8 +241,8 @@ char *pd_report_status(const struct pd_report *report)
 		"keeper_pid", (int)report->keeper, "uptime", report->uptime,
 		"gpu", gpu_part(report), "pool", pool_part(report->pool),
 		"regions", regions_part(&totals), "limits", limits_part(report),
-		"counters", counters_part(report->counters, &totals), "clients",
-		clients_part(report)));
+		"counters", counters_part(report->counters, &totals), "models",
+		models_part(&report->models), "clients", clients_part(report)));
 }
 
 char *pd_report_done(const struct pd_report *report)

@@ -30,6 +30,19 @@ struct pd_client_extra {
 	struct ip_polled polled; /* its last answer */
 };
 
+/* Of all models, whoever may see them. */
+struct pd_model_totals {
+	uint32_t count;
+	uint32_t resident;
+	uint64_t resident_bytes;
+	uint64_t host_bytes;
+	uint64_t host_budget;
+	uint64_t loads; /* this and the rest: of this agent's life */
+	uint64_t evictions;
+	uint64_t failures;
+	uint64_t deaf;
+};
+
 struct pd_report {
 	const char *state; /* "serving", "draining", "stopping", "lost" */
 	const char *socket;
@@ -42,6 +55,7 @@ struct pd_report {
 	const struct pd_limits *limits;
 	const struct pd_core *core;
 	const struct pd_counters *counters;
+	struct pd_model_totals models;
 	void (*look)(void *owner, uint32_t slot,
 		     struct pd_client_extra *extra_out);
 	void *owner; /* for look */
