@@ -47,6 +47,31 @@ static void compare(void)
 	th_assert_ok(pd_store_check(world.store));
 }
 
+/* ---- the agent can die before each change of the journal ---- */
+
+void __real_pd_journal_put_model(struct pd_journal *journal, uint32_t model,
+				 const struct pd_model_record *record);
+void __wrap_pd_journal_put_model(struct pd_journal *journal, uint32_t model,
+				 const struct pd_model_record *record);
+void __real_pd_journal_put_segment(struct pd_journal *journal, uint32_t number,
+				   const struct pd_segment_record *record);
+void __wrap_pd_journal_put_segment(struct pd_journal *journal, uint32_t number,
+				   const struct pd_segment_record *record);
+
+void __wrap_pd_journal_put_model(struct pd_journal *journal, uint32_t model,
+				 const struct pd_model_record *record)
+{
+	ts_step(&world);
+	__real_pd_journal_put_model(journal, model, record);
+}
+
+void __wrap_pd_journal_put_segment(struct pd_journal *journal, uint32_t number,
+				   const struct pd_segment_record *record)
+{
+	ts_step(&world);
+	__real_pd_journal_put_segment(journal, number, record);
+}
+
 /* ---- what can happen ---- */
 
 static const char *name_of(uint32_t number)
@@ -236,7 +261,7 @@ static void step_or_die(void)
 	if (roll(300) == 0) {
 		restart();
 	} else if (roll(30) == 0) {
-		world.kill_at = world.ops + 1 + roll(4);
+		world.kill_at = world.ops + 1 + roll(9);
 		if (setjmp(world.killed) == 0) {
 			one_step();
 		} else {
