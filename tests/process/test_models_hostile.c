@@ -55,7 +55,7 @@ static void harms_nobody(void (*run)(int link))
 	const struct th_daemon_plan plan = { .options = options };
 	struct th_daemon daemon;
 
-	th_models_start(&daemon, &plan);
+	th_daemon_start(&daemon, &plan);
 	th_open_to_all();
 	th_model_add(&good);
 	in_child(run);
