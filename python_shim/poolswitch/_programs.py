@@ -31,8 +31,12 @@ def preload_path() -> str:
 
 
 def main() -> None:
-    """Become the program poolswitch."""
-    _become("poolswitch")
+    """Become the program poolswitch; preload-path is answered here, where the
+    library lies."""
+    if sys.argv[1:] == ["preload-path"]:
+        print(preload_path())
+    else:
+        _become("poolswitch")
 
 
 def daemon() -> None:

@@ -13,7 +13,6 @@ import tempfile
 import unittest
 
 WAIT_S = 30
-SEGMENT = 2 << 20
 MISSING = 77
 
 
@@ -72,6 +71,8 @@ class DaemonTest(unittest.TestCase):
     """One GPU and one daemon for all tests of a class: a process has its
     simulated GPU for good."""
 
+    SIZE = "128M"
+    SEGMENT = "2M"
     PARAMETER = "16M"
     BANDWIDTH = "0"  # bytes a second; 0: as fast as it goes
 
@@ -87,7 +88,7 @@ class DaemonTest(unittest.TestCase):
         with open(cls.folder / "log", "wb") as log:
             cls.daemon = subprocess.Popen(
                 [poolswitch.program("poolswitchd"), "--socket", cls.socket, "--size",
-                 "128M", "--segment", "2M", "--parameter", cls.PARAMETER],
+                 cls.SIZE, "--segment", cls.SEGMENT, "--parameter", cls.PARAMETER],
                 stdout=subprocess.PIPE, text=True, stderr=log,
                 env={**os.environ, "POOLSWITCH_SIM_BANDWIDTH": cls.BANDWIDTH})
         cls.addClassCleanup(cls.end)

@@ -64,6 +64,9 @@ class WithoutDaemonTest(support.FolderTest):
     def test_programs_are_there(self):
         for name in ("poolswitch", "poolswitchd"):
             self.assertTrue(os.access(poolswitch.program(name), os.X_OK))
+        done = subprocess.run([sys.executable, "-m", "poolswitch", "preload-path"],
+                              stdout=subprocess.PIPE, text=True, check=True)
+        self.assertEqual(done.stdout, poolswitch.preload_path() + "\n")
         self.assertTrue(os.path.isfile(poolswitch.preload_path()))
 
     def test_module_is_the_program(self):

@@ -44,12 +44,12 @@ address = functions().py_torch_malloc(4096, 0, None)
 pool.write(address, b"weights")
 print(where(pool, address), flush=True)
 for _ in range(2):
-    torch.cuda.send_shared_cache()
+    torch.cuda.send_shared_cache(timeout=60)
 sys.stdin.read()
 """
 
 WORKER = COMMON + """
-torch.cuda.recv_shared_cache()
+torch.cuda.recv_shared_cache(timeout=60)
 from poolswitch.torch import _pipeswitch
 pool = _pipeswitch._pool()
 torch.cuda.insert_shared_cache_for_parameter(size=4 << 20)
