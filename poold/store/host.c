@@ -76,6 +76,7 @@ struct discard {
 
 struct pd_hosts {
 	int event;
+	_Atomic(unsigned int) refs; /* the caller's, and each thread's */
 
 	/* Guarded by lock. */
 	struct bs_lock lock;
@@ -84,13 +85,14 @@ struct pd_hosts {
 	struct job *ready;    /* made, in order */
 	unsigned int spare;   /* helpers that may start */
 	unsigned int threads; /* of all kinds */
-	bool is_abandoned;    /* the last thread frees */
 };
 
 /* ---- threads ---- */
 
-static void free_hosts(struct pd_hosts *hosts)
+static void unref(struct pd_hosts *hosts)
 {
+	if (atomic_fetch_sub(&hosts->refs, 1) > 1)
+		return;
 	pthread_cond_destroy(&hosts->idle);
 	bs_lock_done(&hosts->lock);
 	free(hosts);
@@ -115,6 +117,17 @@ static int start_detached(void *(*run)(void *arg), void *arg)
 	return error;
 }
 
+/* The thread touches nothing of ours behind it. */
+static void thread_ends(struct pd_hosts *hosts)
+{
+	bs_lock_take(&hosts->lock);
+	hosts->threads--;
+	if (hosts->threads == 0)
+		pthread_cond_signal(&hosts->idle);
+	bs_lock_drop(&hosts->lock);
+	unref(hosts);
+}
+
 /* 0 or an errno. The thread ends with thread_ends(). */
 static int start_thread(struct pd_hosts *hosts, void *(*run)(void *arg),
 			void *arg)
@@ -124,28 +137,11 @@ static int start_thread(struct pd_hosts *hosts, void *(*run)(void *arg),
 	bs_lock_take(&hosts->lock);
 	hosts->threads++;
 	bs_lock_drop(&hosts->lock);
+	atomic_fetch_add(&hosts->refs, 1);
 	error = start_detached(run, arg);
-	if (error == 0)
-		return 0;
-	bs_lock_take(&hosts->lock);
-	hosts->threads--;
-	bs_lock_drop(&hosts->lock);
+	if (error != 0)
+		thread_ends(hosts);
 	return error;
-}
-
-/* The thread touches nothing of ours behind it. */
-static void thread_ends(struct pd_hosts *hosts)
-{
-	bool is_last;
-
-	bs_lock_take(&hosts->lock);
-	hosts->threads--;
-	is_last = hosts->threads == 0 && hosts->is_abandoned;
-	if (hosts->threads == 0)
-		pthread_cond_signal(&hosts->idle);
-	bs_lock_drop(&hosts->lock);
-	if (is_last)
-		free_hosts(hosts);
 }
 
 /* ---- a job's end ---- */
@@ -373,17 +369,17 @@ static enum ps_status prepare(struct job *job)
 			       "a copy in host memory takes %" PRIu64
 			       " bytes; %" PRIu64 " are left of the budget",
 			       made->host_bytes, job->room);
+	status = pd_host_memory_make(job->files.bytes, &made->copy,
+				     &made->memory);
+	if (status != PS_OK)
+		return status;
+	made->bytes = job->files.bytes;
 	job->chunks = md_chunks(job->files.bytes);
 	job->hashes = calloc((size_t)job->chunks, MD_HASH_BYTES);
 	if (job->hashes == NULL)
 		return bs_fail(PS_HOST_MEMORY,
 			       "no host memory for %" PRIu64 " hashes",
 			       job->chunks);
-	status = pd_host_memory_make(job->files.bytes, &made->copy,
-				     &made->memory);
-	if (status != PS_OK)
-		return status;
-	made->bytes = job->files.bytes;
 	atomic_store(&job->all, job->files.data);
 	return PS_OK;
 }
@@ -430,6 +426,7 @@ static enum ps_status init_hosts(struct pd_hosts *hosts)
 	pthread_cond_init(&hosts->idle, &attributes);
 	pthread_condattr_destroy(&attributes);
 	bs_lock_init(&hosts->lock, BS_RANK_HOSTS);
+	atomic_init(&hosts->refs, 1);
 	return PS_OK;
 }
 
@@ -454,8 +451,8 @@ enum ps_status pd_hosts_new(unsigned int threads, struct pd_hosts **hosts_out)
 	return PS_OK;
 }
 
-/* A second, at most, for the threads to end; whether they have. */
-static bool wait_idle_locked(struct pd_hosts *hosts)
+/* For the threads to end, a second at most. */
+static void wait_idle_locked(struct pd_hosts *hosts)
 {
 	struct timespec until;
 	int error = 0;
@@ -465,13 +462,11 @@ static bool wait_idle_locked(struct pd_hosts *hosts)
 	while (hosts->threads > 0 && error != ETIMEDOUT)
 		error = pthread_cond_timedwait(&hosts->idle, &hosts->lock.mutex,
 					       &until);
-	return hosts->threads == 0;
 }
 
 void pd_hosts_free(struct pd_hosts *hosts)
 {
 	struct job *ready, *next;
-	bool is_idle;
 
 	if (hosts == NULL)
 		return;
@@ -486,13 +481,11 @@ void pd_hosts_free(struct pd_hosts *hosts)
 		free_job(ready);
 	}
 	bs_lock_take(&hosts->lock);
-	is_idle = wait_idle_locked(hosts);
+	wait_idle_locked(hosts);
+	bs_lock_drop(&hosts->lock);
 	/* Nothing is published any more. */
 	close(hosts->event);
-	hosts->is_abandoned = !is_idle;
-	bs_lock_drop(&hosts->lock);
-	if (is_idle)
-		free_hosts(hosts);
+	unref(hosts);
 }
 
 int pd_hosts_event(const struct pd_hosts *hosts)

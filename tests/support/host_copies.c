@@ -11,7 +11,7 @@
 
 #define WAIT_MS 30000
 
-th_read_hook *_Atomic th_on_read;
+th_read_hook *_Atomic th_on_read = __real_pread64;
 
 th_read_hook __wrap_pread64;
 
@@ -19,15 +19,14 @@ ssize_t __wrap_pread64(int fd, void *buffer, size_t bytes, off_t offset)
 {
 	th_read_hook *hook = th_on_read;
 
-	return hook != NULL ? hook(fd, buffer, bytes, offset)
-			    : __real_pread64(fd, buffer, bytes, offset);
+	return hook(fd, buffer, bytes, offset);
 }
 
 int th_hosts_setup(void **state)
 {
 	struct pd_hosts *hosts;
 
-	th_on_read = NULL;
+	th_on_read = __real_pread64;
 	th_assert_ok(pd_hosts_new(4, &hosts));
 	*state = hosts;
 	return 0;
@@ -36,7 +35,7 @@ int th_hosts_setup(void **state)
 int th_hosts_teardown(void **state)
 {
 	pd_hosts_free(*state);
-	th_on_read = NULL;
+	th_on_read = __real_pread64;
 	return 0;
 }
 

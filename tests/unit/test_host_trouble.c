@@ -25,7 +25,7 @@
 #define COUNT(list) (sizeof(list) / sizeof((list)[0]))
 
 static const struct th_tensor two[] = { { "a", 5000 }, { "b", 300 } };
-static const struct th_tensor large[] = { { "x", 9 * CHUNK + 5 } };
+static const struct th_tensor large[] = { { "x", 5 * CHUNK + 5 } };
 
 /* The file that a hook has to do with, and how often it was there. */
 static _Atomic(int) watched;
@@ -253,9 +253,9 @@ static void test_host_copy_above_its_room_says_how_much(void **state)
 	int file = th_model_file(large, 1);
 	struct pd_host_made made;
 
-	made = th_host_make(*state, &file, 1, NULL, 9 * CHUNK);
+	made = th_host_make(*state, &file, 1, NULL, 5 * CHUNK);
 	assert_int_equal(made.status, PS_HOST_MEMORY);
-	assert_int_equal(made.host_bytes, 9 * CHUNK + (2u << 20));
+	assert_int_equal(made.host_bytes, 5 * CHUNK + (2u << 20));
 	assert_null(made.memory);
 }
 
@@ -264,7 +264,7 @@ static void test_host_copy_of_just_its_room_is_made(void **state)
 	int file = th_model_file(large, 1);
 	struct pd_host_made made;
 
-	made = th_host_make(*state, &file, 1, NULL, 9 * CHUNK + (2u << 20));
+	made = th_host_make(*state, &file, 1, NULL, 5 * CHUNK + (2u << 20));
 	th_assert_status(made.status, PS_OK);
 	assert_int_equal(lseek(made.copy, 0, SEEK_END), made.host_bytes);
 	th_host_drop(&made);

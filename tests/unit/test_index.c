@@ -141,7 +141,7 @@ static char *make_map(unsigned int tensors, bool is_spread)
 	size_t used;
 
 	assert_non_null(text);
-	used = (size_t)sprintf(text, "{\"weight_map\":{");
+	used = (size_t)snprintf(text, room, "{\"weight_map\":{");
 	for (unsigned int i = 0; i < tensors; i++)
 		used += (size_t)snprintf(text + used, room - used,
 					 "%s\"%u\":\"%u\"", i > 0 ? "," : "", i,
