@@ -8,6 +8,8 @@
 
 #include <linux/futex.h>
 #include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -20,7 +22,8 @@
 #define LOOK_NANOSECONDS 200000
 
 static pthread_once_t bandwidth_once = PTHREAD_ONCE_INIT;
-static uint64_t bytes_a_second; /* 0: as fast as it goes */
+static const char *bandwidth_file; /* NULL: it is fixed */
+static uint64_t bytes_a_second;    /* 0: as fast as it goes */
 
 struct transfer {
 	struct sim_op op;
@@ -95,24 +98,50 @@ static uint64_t now(void)
 	return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
 }
 
+/* With a unit: of bytes a second. */
+static uint64_t rate_of(uint64_t value)
+{
+	return value < 1024 ? value * 1000000000u : value;
+}
+
 static void read_bandwidth(void)
 {
-	uint64_t value = sim_setting("POOLSWITCH_SIM_BANDWIDTH", 0);
+	const char *text = getenv("POOLSWITCH_SIM_BANDWIDTH");
 
-	/* With a unit: of bytes a second. */
-	bytes_a_second = value < 1024 ? value * 1000000000u : value;
+	bandwidth_file = text && text[0] == '/' ? text : NULL;
+	if (!bandwidth_file)
+		bytes_a_second =
+			rate_of(sim_setting("POOLSWITCH_SIM_BANDWIDTH", 0));
+}
+
+/* 0: as fast as it goes. What the file says is asked for each time. */
+static uint64_t bandwidth(void)
+{
+	char text[32] = "";
+	FILE *file;
+
+	pthread_once(&bandwidth_once, read_bandwidth);
+	if (!bandwidth_file)
+		return bytes_a_second;
+	file = fopen(bandwidth_file, "re");
+	if (!file)
+		return 0;
+	if (!fgets(text, sizeof(text), file))
+		text[0] = '\0';
+	fclose(file);
+	return rate_of(sim_number(text));
 }
 
 /* Returns no earlier than the configured bandwidth allows. */
 static void take_time(uint64_t start, uint64_t bytes)
 {
+	const uint64_t rate = bandwidth();
 	struct timespec until;
 	uint64_t end;
 
-	pthread_once(&bandwidth_once, read_bandwidth);
-	if (!bytes_a_second)
+	if (!rate)
 		return;
-	end = start + (uint64_t)((double)bytes * 1e9 / (double)bytes_a_second);
+	end = start + (uint64_t)((double)bytes * 1e9 / (double)rate);
 	until.tv_sec = (time_t)(end / 1000000000u);
 	until.tv_nsec = (long)(end % 1000000000u);
 	while (!sim_work_is_ending() && now() < end)

@@ -39,19 +39,23 @@ static pthread_mutex_t fault_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct fault faults[SIM_SYMBOLS + 1]; /* guarded by fault_lock */
 static pthread_once_t settings_once = PTHREAD_ONCE_INIT;
 
-uint64_t sim_setting(const char *name, uint64_t otherwise)
+uint64_t sim_number(const char *text)
 {
 	static const char units[] = "KMGT";
-	const char *text = getenv(name);
 	const char *unit;
 	uint64_t value;
 	char *end;
 
-	if (!text || !*text)
-		return otherwise;
 	value = strtoull(text, &end, 10);
 	unit = *end ? strchr(units, *end) : NULL;
 	return unit ? value << (10 * (unit - units + 1)) : value;
+}
+
+uint64_t sim_setting(const char *name, uint64_t otherwise)
+{
+	const char *text = getenv(name);
+
+	return text && *text ? sim_number(text) : otherwise;
 }
 
 static unsigned int find_symbol(const char *name, size_t length)

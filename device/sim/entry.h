@@ -48,5 +48,7 @@ CUresult sim_current_state(void);
 
 /* A number with an optional K, M, G or T; @otherwise when it is not set. */
 uint64_t sim_setting(const char *name, uint64_t otherwise);
+/* "16G"; what cannot be read is 0. */
+uint64_t sim_number(const char *text);
 
 #endif /* DEVICE_SIM_ENTRY_H */

@@ -320,6 +320,28 @@ static void test_sim_copy_takes_the_time_of_the_bandwidth(void **state)
 	run_with("POOLSWITCH_SIM_BANDWIDTH", "64M", copy_at_64m_a_second);
 }
 
+static void copy_as_the_file_says(void *arg)
+{
+	const char *path = getenv("POOLSWITCH_SIM_BANDWIDTH");
+	FILE *file;
+
+	(void)arg;
+	file = fopen(path, "we");
+	assert_non_null(file);
+	fputs("64M", file);
+	fclose(file);
+	copy_at_64m_a_second(NULL);
+}
+
+static void test_sim_copy_takes_the_time_that_a_file_says(void **state)
+{
+	char path[128];
+
+	(void)state;
+	snprintf(path, sizeof(path), "%s/bandwidth", th_temp_dir());
+	run_with("POOLSWITCH_SIM_BANDWIDTH", path, copy_as_the_file_says);
+}
+
 static void test_sim_copy_into_unmapped_memory_fails_and_is_over(void **state)
 {
 	const struct th_gpu *gpu = th_gpu_child();
@@ -656,6 +678,7 @@ static const struct th_test tests[] = {
 	TH_TEST(test_sim_new_memory_is_zero),
 	TH_TEST(test_sim_two_folders_are_two_gpus),
 	TH_TEST(test_sim_copy_takes_the_time_of_the_bandwidth),
+	TH_TEST(test_sim_copy_takes_the_time_that_a_file_says),
 	TH_TEST(test_sim_copy_into_unmapped_memory_fails_and_is_over),
 	TH_TEST(test_sim_lost_gpu_fails_all_calls_until_reset),
 	TH_TEST(test_sim_death_closes_sockets_before_the_process),
