@@ -105,7 +105,7 @@ static void test_models_workers_read_every_byte_at_one_address(void **state)
 	struct th_daemon daemon;
 
 	(void)state;
-	th_models_start(&daemon, NULL);
+	th_daemon_start(&daemon, NULL);
 	th_model_add(&alpha);
 	for (unsigned int i = 0; i < WORKERS; i++)
 		th_client_start(&client[i], work_on_alpha);
@@ -142,7 +142,7 @@ static void test_models_used_again_need_no_agent(void **state)
 	struct th_daemon daemon;
 
 	(void)state;
-	th_models_start(&daemon, NULL);
+	th_daemon_start(&daemon, NULL);
 	th_model_add(&alpha);
 	th_client_start(&client, run_twice);
 	th_await(client.link);
@@ -179,7 +179,7 @@ static void test_models_switch_brings_each_back(void **state)
 	struct th_daemon daemon;
 
 	(void)state;
-	th_models_start(&daemon, NULL);
+	th_daemon_start(&daemon, NULL);
 	th_model_add(&alpha);
 	th_model_add(&beta);
 	th_client_start(&client, switch_often);
@@ -226,7 +226,7 @@ static void test_models_in_use_are_not_evicted(void **state)
 	struct th_daemon daemon;
 
 	(void)state;
-	th_models_start(&daemon, NULL);
+	th_daemon_start(&daemon, NULL);
 	th_model_add(&alpha);
 	th_model_add(&beta);
 	th_client_start(&holder, hold_alpha);
@@ -260,7 +260,7 @@ static void test_models_release_serves_who_waits(void **state)
 	struct th_daemon daemon;
 
 	(void)state;
-	th_models_start(&daemon, NULL);
+	th_daemon_start(&daemon, NULL);
 	th_model_add(&alpha);
 	th_model_add(&beta);
 	th_client_start(&holder, hold_alpha);
@@ -287,7 +287,7 @@ static CUgraphExec capture(const struct worker *worker,
 	CUgraphExec exec;
 	CUgraph graph;
 
-	th_copy_submit(copy, attached, worker->gpu, stream);
+	th_copy_submit(copy, attached, stream);
 	th_cu(worker->gpu->driver->cuStreamEndCapture(stream, &graph));
 	th_cu(worker->gpu->driver->cuGraphInstantiateWithFlags(&exec, graph,
 							       0));
@@ -313,7 +313,7 @@ static void launch_again_and_again(int link)
 	struct th_copy copy;
 	CUgraphExec exec;
 
-	th_copy_init(&copy, &alpha);
+	th_copy_init(&copy, worker.gpu, &alpha);
 	th_model_use(attached); /* what is captured has to be mapped */
 	exec = capture(&worker, attached, &copy);
 	th_assert_ok(ps_model_release(attached, PS_STREAM_DONE));
@@ -328,17 +328,17 @@ static void launch_again_and_again(int link)
 	th_assert_ok(ps_detach(worker.pool));
 }
 
-/* On the simulated GPU a load takes half a second, so that a graph that did
+/* On the simulated GPU a load takes 80 ms, so that a graph that did
  * not wait again would read what is not there yet. */
 static void test_models_captured_graph_is_right_after_reload(void **state)
 {
-	static const char *const slow[] = { "POOLSWITCH_SIM_BANDWIDTH=10M",
+	static const char *const slow[] = { "POOLSWITCH_SIM_BANDWIDTH=64M",
 					    NULL };
 	struct th_client client;
 	struct th_daemon daemon;
 
 	(void)state;
-	th_models_start(&daemon, &(struct th_daemon_plan){ .env = slow });
+	th_daemon_start(&daemon, &(struct th_daemon_plan){ .env = slow });
 	th_model_add(&alpha);
 	th_model_add(&beta);
 	th_client_start(&client, launch_again_and_again);
@@ -357,7 +357,7 @@ static void test_models_larger_than_the_region_are_refused(void **state)
 	struct th_daemon daemon;
 
 	(void)state;
-	th_models_start(&daemon, NULL);
+	th_daemon_start(&daemon, NULL);
 	th_assert_status(th_model_try_add(&large), PS_OUT_OF_RANGE);
 	assert_null(th_model_status(&large));
 	th_model_add(&small);
@@ -382,7 +382,7 @@ static void test_models_pinned_stay(void **state)
 	struct th_daemon daemon;
 
 	(void)state;
-	th_models_start(&daemon, NULL);
+	th_daemon_start(&daemon, NULL);
 	th_model_add(&alpha);
 	th_model_add(&beta);
 	th_model_order(&alpha, PS_MODEL_PIN);
@@ -418,7 +418,7 @@ static void test_models_attached_can_be_evicted_not_removed(void **state)
 	struct th_daemon daemon;
 
 	(void)state;
-	th_models_start(&daemon, NULL);
+	th_daemon_start(&daemon, NULL);
 	th_model_add(&alpha);
 	th_client_start(&client, stay_attached);
 	th_await(client.link);
@@ -465,7 +465,7 @@ static void test_models_are_found_by_name_and_hash(void **state)
 	struct th_daemon daemon;
 
 	(void)state;
-	th_models_start(&daemon, NULL);
+	th_daemon_start(&daemon, NULL);
 	th_model_add(&alpha);
 	th_client_start(&client, look_for_alpha);
 	th_client_finish(&client);
@@ -480,7 +480,7 @@ static void test_models_of_one_name_are_one(void **state)
 
 	(void)state;
 	other.seed = 77;
-	th_models_start(&daemon, NULL);
+	th_daemon_start(&daemon, NULL);
 	th_model_add(&alpha);
 	th_model_add(&alpha);
 	th_assert_status(th_model_try_add(&other), PS_REFUSED);
@@ -496,7 +496,7 @@ static void test_models_outlive_their_files(void **state)
 	const char *path;
 
 	(void)state;
-	th_models_start(&daemon, NULL);
+	th_daemon_start(&daemon, NULL);
 	th_model_add(&alpha);
 	path = th_model_write(&alpha);
 	assert_int_equal(truncate(path, 100), 0);
@@ -536,7 +536,7 @@ static void test_models_and_raw_parameters_never_meet(void **state)
 	struct th_daemon daemon;
 
 	(void)state;
-	th_models_start(&daemon, NULL);
+	th_daemon_start(&daemon, NULL);
 	th_model_add(&alpha);
 	th_model_add(&small);
 	th_client_start(&client, map_parameters);

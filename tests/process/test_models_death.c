@@ -4,10 +4,12 @@
 /*
  * Models while somebody dies or does not answer: a half of the daemon in the
  * middle of a load, a worker that waits or computes, one that is stopped. The
- * region has four segments, "alpha" and "beta" take three each; on the
- * simulated GPU a load of either takes a second.
+ * region has four segments, "alpha" and "beta" take three each. On the
+ * simulated GPU loads are so slow while the test wants them to be that they
+ * are under way for certain.
  */
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -27,7 +29,13 @@ static const struct th_model beta = {
 	.name = "beta", .seed = 2, .tensors = 9, .bytes = 5 * MIB
 };
 static const struct th_model *const both[] = { &alpha, &beta };
-static const char *const slow[] = { "POOLSWITCH_SIM_BANDWIDTH=5M", NULL };
+
+static bool is_real(void)
+{
+	const char *driver = getenv("POOLSWITCH_DRIVER");
+
+	return driver == NULL || strcmp(driver, "sim") != 0;
+}
 
 /* ---- workers ---- */
 
@@ -51,15 +59,18 @@ static struct worker begin(const char *name)
 	return worker;
 }
 
-/* What was submitted while the load was under way comes right. */
+/* What was submitted in the middle of the load comes right. */
 static void wait_in_mid_load(int link)
 {
 	struct worker worker = begin("waiter");
 	struct th_copy copy;
 
-	th_copy_init(&copy, &alpha);
+	th_copy_init(&copy, worker.gpu, &alpha);
 	th_model_use(worker.alpha);
-	th_copy_submit(&copy, worker.alpha, worker.gpu, worker.stream);
+	th_copy_submit(&copy, worker.alpha, worker.stream);
+	if (!is_real())
+		th_cu_is(worker.gpu->driver->cuStreamQuery(worker.stream),
+			 CUDA_ERROR_NOT_READY);
 	th_tell(link);
 	th_await(link);
 	th_assert_ok(ps_model_release(worker.alpha, worker.stream));
@@ -81,35 +92,58 @@ struct stage {
 static void open_with(struct stage *stage, const struct th_daemon_plan *plan,
 		      void (*run)(int link))
 {
-	th_models_start(&stage->daemon, plan);
+	th_daemon_start(&stage->daemon, plan);
 	th_model_add(&alpha);
 	th_model_add(&beta);
 	th_client_start(&stage->client, run);
 	th_await(stage->client.link);
 }
 
+static const char *bandwidth_path(void)
+{
+	static char path[128];
+
+	snprintf(path, sizeof(path), "%s/bandwidth", th_temp_dir());
+	return path;
+}
+
+/* A load takes five seconds, until speed_up(). */
 static void open_slow(struct stage *stage, void (*run)(int link))
 {
-	open_with(stage, &(struct th_daemon_plan){ .env = slow }, run);
+	char setting[160];
+	const char *const env[] = { setting, NULL };
+	FILE *file;
+
+	snprintf(setting, sizeof(setting), "POOLSWITCH_SIM_BANDWIDTH=%s",
+		 bandwidth_path());
+	th_daemon_start(&stage->daemon, &(struct th_daemon_plan){ .env = env });
+	th_model_add(&alpha);
+	th_model_add(&beta);
+	file = fopen(bandwidth_path(), "we");
+	assert_non_null(file);
+	fputs("1M", file);
+	fclose(file);
+	th_client_start(&stage->client, run);
+	th_await(stage->client.link);
+}
+
+static void speed_up(void)
+{
+	assert_int_equal(unlink(bandwidth_path()), 0);
+}
+
+/* The next agent is fast; this one was in the middle of the load. */
+static void speed_up_and_kill(struct stage *stage, pid_t agent)
+{
+	th_daemon_strike(agent);
+	speed_up();
+	th_daemon_follow(&stage->daemon, agent);
 }
 
 static void stage_close(struct stage *stage)
 {
 	th_models_remove(both, 2);
 	th_daemon_stop(&stage->daemon);
-}
-
-static bool is_real(void)
-{
-	const char *driver = getenv("POOLSWITCH_DRIVER");
-
-	return driver == NULL || strcmp(driver, "sim") != 0;
-}
-
-static void assert_is_under_way(void)
-{
-	if (!is_real())
-		assert_true(th_model_is(&alpha, "loading"));
 }
 
 /* ---- halves killed in mid-load ---- */
@@ -120,8 +154,7 @@ static void test_models_agent_killed_in_mid_load_data_comes(void **state)
 
 	(void)state;
 	open_slow(&stage, wait_in_mid_load);
-	assert_is_under_way();
-	th_daemon_kill_agent(&stage.daemon);
+	speed_up_and_kill(&stage, stage.daemon.agent);
 	th_client_finish(&stage.client);
 	stage_close(&stage);
 }
@@ -132,7 +165,8 @@ static void test_models_agent_killed_again_and_again_data_comes(void **state)
 
 	(void)state;
 	open_slow(&stage, wait_in_mid_load);
-	for (int i = 0; i < 5; i++)
+	speed_up_and_kill(&stage, stage.daemon.agent);
+	for (int i = 0; i < 4; i++)
 		th_daemon_kill_agent(&stage.daemon);
 	th_client_finish(&stage.client);
 	stage_close(&stage);
@@ -144,8 +178,8 @@ static void test_models_keeper_killed_in_mid_load_data_comes(void **state)
 
 	(void)state;
 	open_slow(&stage, wait_in_mid_load);
-	assert_is_under_way();
 	th_daemon_kill_keeper(&stage.daemon);
+	speed_up();
 	th_client_finish(&stage.client);
 	stage_close(&stage);
 }
@@ -157,6 +191,7 @@ static void test_models_keeper_then_agent_killed_data_comes(void **state)
 	(void)state;
 	open_slow(&stage, wait_in_mid_load);
 	th_daemon_kill_keeper(&stage.daemon);
+	speed_up();
 	th_daemon_kill_agent(&stage.daemon);
 	th_client_finish(&stage.client);
 	stage_close(&stage);
@@ -168,7 +203,7 @@ static void test_models_agent_then_keeper_killed_data_comes(void **state)
 
 	(void)state;
 	open_slow(&stage, wait_in_mid_load);
-	th_daemon_kill_agent(&stage.daemon);
+	speed_up_and_kill(&stage, stage.daemon.agent);
 	th_daemon_kill_keeper(&stage.daemon);
 	th_client_finish(&stage.client);
 	stage_close(&stage);
@@ -273,8 +308,8 @@ static void test_models_worker_killed_while_waiting_leaves_room(void **state)
 
 	(void)state;
 	open_slow(&stage, wait_in_mid_load);
-	assert_is_under_way();
 	th_client_kill(&stage.client);
+	speed_up();
 	expect_room();
 	stage_close(&stage);
 }
@@ -324,6 +359,24 @@ static void test_models_released_are_in_use_by_the_stream(void **state)
 	stage_close(&stage);
 }
 
+static void hold_until_it_came(int link)
+{
+	struct worker worker = begin("other");
+	struct th_copy copy;
+
+	th_copy_init(&copy, worker.gpu, &alpha);
+	th_model_use(worker.alpha);
+	th_copy_submit(&copy, worker.alpha, worker.stream);
+	th_tell(link);
+	th_await(link);
+	th_cu(worker.gpu->driver->cuStreamSynchronize(worker.stream));
+	th_assert_ok(ps_model_check(worker.alpha));
+	assert_true(th_copy_is_right(&copy));
+	th_copy_done(&copy);
+	th_assert_ok(ps_model_release(worker.alpha, PS_STREAM_DONE));
+	th_assert_ok(ps_detach(worker.pool));
+}
+
 static void test_models_worker_killed_harms_no_other(void **state)
 {
 	struct th_client other;
@@ -331,9 +384,10 @@ static void test_models_worker_killed_harms_no_other(void **state)
 
 	(void)state;
 	open_slow(&stage, wait_in_mid_load);
-	th_client_start(&other, wait_in_mid_load);
+	th_client_start(&other, hold_until_it_came);
 	th_await(other.link);
 	th_client_kill(&stage.client);
+	speed_up();
 	th_client_finish(&other);
 	stage_close(&stage);
 }
@@ -416,7 +470,7 @@ static void wait_on_one_of_many(int link)
 	th_put(worker.pool, own, 1);
 	th_model_use(worker.alpha);
 	th_tell(link);
-	th_await(link); /* the load stands still now */
+	th_await(link);
 	th_assert_ok(
 		ps_model_wait(worker.alpha, worker.stream, alpha.tensors - 1));
 	copy_on_others(&worker, own);
@@ -437,10 +491,9 @@ static void test_models_blocked_stream_keeps_no_other_waiting(void **state)
 
 	(void)state;
 	open_slow(&stage, wait_on_one_of_many);
-	kill(stage.daemon.agent, SIGSTOP);
 	th_tell(stage.client.link);
 	th_await(stage.client.link);
-	kill(stage.daemon.agent, SIGCONT);
+	speed_up();
 	th_client_finish(&stage.client);
 	stage_close(&stage);
 }

@@ -64,8 +64,8 @@ static bool try_run(const struct worker *worker, struct ps_model *attached,
 		assert_true(strlen(ps_error_detail()) > 8);
 		return false;
 	}
-	th_copy_init(&copy, model);
-	th_copy_submit(&copy, attached, worker->gpu, worker->stream);
+	th_copy_init(&copy, worker->gpu, model);
+	th_copy_submit(&copy, attached, worker->stream);
 	th_assert_ok(ps_model_release(attached, worker->stream));
 	th_cu(worker->gpu->driver->cuStreamSynchronize(worker->stream));
 	status = ps_model_check(attached);

@@ -66,9 +66,9 @@ static void run(const struct worker *worker, unsigned int which)
 	struct ps_model *model = worker->model[which];
 	struct th_copy copy;
 
-	th_copy_init(&copy, &set[which]);
+	th_copy_init(&copy, worker->gpu, &set[which]);
 	use(model);
-	th_copy_submit(&copy, model, worker->gpu, worker->stream);
+	th_copy_submit(&copy, model, worker->stream);
 	if (rand() % (3 * RUNS) == 0)
 		raise(SIGKILL);
 	th_assert_ok(ps_model_release(model, worker->stream));
@@ -123,7 +123,7 @@ static void soak(struct th_daemon *daemon,
 
 static void start(struct th_daemon *daemon)
 {
-	th_models_start(daemon, NULL);
+	th_daemon_start(daemon, NULL);
 	for (unsigned int i = 0; i < MODELS; i++)
 		th_model_add(&set[i]);
 }

@@ -144,21 +144,15 @@ static void map_region_as_alice(int link)
 
 /* ---- the tests ---- */
 
-static void start_with(struct th_daemon *daemon,
-		       void (*start_it)(struct th_daemon *daemon,
-					const struct th_daemon_plan *plan))
+static void start(struct th_daemon *daemon)
 {
 	if (geteuid() != 0)
 		th_skip("only root can become another user");
-	start_it(daemon, &(struct th_daemon_plan){ .options = open_socket });
+	th_daemon_start(daemon,
+			&(struct th_daemon_plan){ .options = open_socket });
 	for (size_t i = 0; i < 3; i++)
 		assert_int_equal(access(th_model_write(all[i]), F_OK), 0);
 	th_open_to_all();
-}
-
-static void start(struct th_daemon *daemon)
-{
-	start_with(daemon, th_models_start);
 }
 
 static void play(void (*run_it)(int link))
@@ -216,12 +210,13 @@ static void test_models_left_behind_are_for_their_user_only(void **state)
 	struct th_daemon daemon;
 
 	(void)state;
-	start_with(&daemon, th_daemon_start);
+	start(&daemon);
 	play(add_and_run_hers);
 	th_model_order(&hers, PS_MODEL_EVICT);
 	play(map_region_as_bob);
 	play(map_region_as_alice);
-	th_daemon_end(&daemon);
+	th_models_remove(&all[0], 1);
+	th_daemon_stop(&daemon);
 }
 
 static const struct th_test tests[] = {

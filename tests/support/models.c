@@ -166,21 +166,6 @@ void th_models_remove(const struct th_model *const *models, size_t count)
 		remove_one(models[i]);
 }
 
-void th_models_start(struct th_daemon *daemon,
-		     const struct th_daemon_plan *plan)
-{
-	static const struct th_model first = {
-		.name = "first", .seed = 99, .tensors = 2, .bytes = 4096
-	};
-	static const struct th_model *const all[] = { &first };
-
-	th_daemon_start(daemon, plan);
-	th_model_add(&first);
-	th_model_order(&first, PS_MODEL_LOAD);
-	th_models_remove(all, 1);
-	th_daemon_settle(0, &daemon->before);
-}
-
 /* ---- looking ---- */
 
 static json_t *ask_models(void)
@@ -266,21 +251,26 @@ void th_model_use(struct ps_model *attached)
 	th_assert_ok(ps_model_use(attached, PS_PRIORITY_DEFAULT, TH_DAEMON_MS));
 }
 
-void th_copy_init(struct th_copy *copy, const struct th_model *model)
+void th_copy_init(struct th_copy *copy, const struct th_gpu *gpu,
+		  const struct th_model *model)
 {
+	void *memory = NULL;
+
 	copy->model = model;
+	copy->gpu = gpu;
 	copy->at = calloc(model->tensors + 1u, sizeof(*copy->at));
 	assert_non_null(copy->at);
 	for (uint32_t i = 0; i < model->tensors; i++)
 		copy->at[i + 1] = copy->at[i] + th_model_bytes(model, i);
-	copy->bytes = malloc(copy->at[model->tensors]);
-	assert_non_null(copy->bytes);
+	th_cu(gpu->driver->cuMemHostAlloc(&memory, copy->at[model->tensors],
+					  0));
+	copy->bytes = memory;
 	th_copy_spoil(copy);
 }
 
 void th_copy_done(struct th_copy *copy)
 {
-	free(copy->bytes);
+	th_cu(copy->gpu->driver->cuMemFreeHost(copy->bytes));
 	free(copy->at);
 }
 
@@ -303,7 +293,7 @@ static struct ps_tensor tensor_of(struct ps_model *attached, uint32_t i)
 }
 
 void th_copy_submit(struct th_copy *copy, struct ps_model *attached,
-		    const struct th_gpu *gpu, CUstream stream)
+		    CUstream stream)
 {
 	struct ps_tensor tensor;
 
@@ -311,7 +301,7 @@ void th_copy_submit(struct th_copy *copy, struct ps_model *attached,
 		tensor = tensor_of(attached, i);
 		assert_int_equal(tensor.bytes, copy->at[i + 1] - copy->at[i]);
 		th_assert_ok(ps_model_wait(attached, stream, i));
-		th_cu(gpu->driver->cuMemcpyDtoHAsync_v2(
+		th_cu(copy->gpu->driver->cuMemcpyDtoHAsync_v2(
 			copy->bytes + copy->at[i],
 			(CUdeviceptr)(uintptr_t)tensor.address, tensor.bytes,
 			stream));
@@ -344,9 +334,9 @@ void th_model_run(struct ps_model *attached, const struct th_model *model,
 {
 	struct th_copy copy;
 
-	th_copy_init(&copy, model);
+	th_copy_init(&copy, gpu, model);
 	th_model_use(attached);
-	th_copy_submit(&copy, attached, gpu, stream);
+	th_copy_submit(&copy, attached, stream);
 	th_assert_ok(ps_model_release(attached, stream));
 	th_cu(gpu->driver->cuStreamSynchronize(stream));
 	th_assert_ok(ps_model_check(attached));

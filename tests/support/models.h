@@ -42,11 +42,6 @@ void th_model_order(const struct th_model *model, enum ps_model_action action);
 /* REMOVE for each, waiting until nobody has it attached any more. */
 void th_models_remove(const struct th_model *const *models, size_t count);
 
-/* A daemon that has had a model, so that what it makes for the first one and
- * keeps is there already. */
-void th_models_start(struct th_daemon *daemon,
-		     const struct th_daemon_plan *plan);
-
 /* What the daemon says of a model; json_decref() it; NULL: there is none. */
 json_t *th_model_status(const struct th_model *model);
 /* A number or the state of it. */
@@ -61,19 +56,22 @@ struct ps_model *th_model_attach(struct ps_pool *pool,
 				 const struct th_model *model);
 void th_model_use(struct ps_model *attached);
 
-/* Host memory for all tensors of a model, and where each is in it. */
+/* Pinned memory for all tensors of a model, so that nothing waits but the
+ * stream, and where each is in it. */
 struct th_copy {
 	const struct th_model *model;
+	const struct th_gpu *gpu;
 	unsigned char *bytes;
 	size_t *at; /* by tensor; one more: the end */
 };
 
-void th_copy_init(struct th_copy *copy, const struct th_model *model);
+void th_copy_init(struct th_copy *copy, const struct th_gpu *gpu,
+		  const struct th_model *model);
 void th_copy_done(struct th_copy *copy);
 /* Submits for each tensor the wait and a copy behind it. pre: in use, or the
  * stream captures. */
 void th_copy_submit(struct th_copy *copy, struct ps_model *attached,
-		    const struct th_gpu *gpu, CUstream stream);
+		    CUstream stream);
 /* Forgets what is in it, so that a copy that does not come is seen. */
 void th_copy_spoil(struct th_copy *copy);
 bool th_copy_is_right(const struct th_copy *copy);
