@@ -55,11 +55,16 @@ void lb_service_wake(struct lb_lease *lease)
 
 /* ---- the events socket ---- */
 
+/* What was asked over it is not answered over another. */
 static void drop_events(struct service *service)
 {
-	if (service->lease->events >= 0)
-		close(service->lease->events);
-	service->lease->events = -1;
+	struct lb_lease *lease = service->lease;
+
+	if (lease->events >= 0)
+		close(lease->events);
+	lease->events = -1;
+	if (lb_model_ops_of(lease) != NULL)
+		lb_model_ops_of(lease)->forget_yields(lease);
 }
 
 static void take_events(struct service *service)
@@ -70,8 +75,6 @@ static void take_events(struct service *service)
 	if (fd < 0)
 		return;
 	drop_events(service);
-	if (lb_model_ops_of(lease) != NULL)
-		lb_model_ops_of(lease)->forget_yields(lease);
 	lease->events = fd;
 	service->retry_ms = 0;
 	if (ip_conn_init(&service->conn, fd, IP_CLIENT, PS_PEER_ANY_USER,

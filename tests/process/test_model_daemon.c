@@ -306,6 +306,28 @@ static void test_yield_of_a_model_that_was_never_attached_is_idle(void **state)
 	th_pretend_play(yield_unknown);
 }
 
+static void yield_lost(const struct th_part *me)
+{
+	struct ps_pool *pool = th_pretend_attach(me);
+	struct ps_model *alpha = attach(pool, "alpha");
+
+	use(alpha);
+	assert_yield(me, IP_YIELD_UNMAP, IP_YIELDED_BUSY);
+	th_order(me, TH_ORDER_HANG_UP, 0, 0);
+	await_requests(me, IP_FIND, 2);
+	release(alpha);
+	assert_yield(me, 0, IP_YIELDED_IDLE);
+	assert_word(me, TH_ALPHA, IP_USE_IDLE);
+	th_assert_ok(ps_detach(pool));
+}
+
+static void
+test_yield_of_a_connection_that_is_lost_is_not_answered(void **state)
+{
+	(void)state;
+	th_pretend_play(yield_lost);
+}
+
 static void restart(const struct th_part *me)
 {
 	struct ps_pool *pool = th_pretend_attach(me);
@@ -566,6 +588,7 @@ static const struct th_test tests[] = {
 	TH_TEST(test_yield_of_a_mapping_that_is_not_right_unmaps_it),
 	TH_TEST(test_yield_asked_twice_unmaps_if_either_wants),
 	TH_TEST(test_yield_of_a_model_that_was_never_attached_is_idle),
+	TH_TEST(test_yield_of_a_connection_that_is_lost_is_not_answered),
 	TH_TEST(test_restart_joins_again_and_keeps_what_is_in_use),
 	TH_TEST(test_restart_shows_what_lands_afterwards),
 	TH_TEST(test_restart_without_the_model_says_so),

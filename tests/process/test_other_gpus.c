@@ -75,6 +75,40 @@ static void test_peer_may_not_write_what_is_read_only(void **state)
 	th_pretend_play(allow_parameters);
 }
 
+static struct ps_model *use(struct ps_pool *pool, const char *name,
+			    void **at_out)
+{
+	struct ps_model_info info = { .struct_size = sizeof(info) };
+	struct ps_model *model = NULL;
+
+	th_assert_ok(ps_model_attach(pool, name, NULL, &model));
+	th_assert_ok(ps_model_use(model, PS_PRIORITY_DEFAULT, 0));
+	th_assert_ok(ps_model_get_info(model, &info));
+	*at_out = info.address;
+	return model;
+}
+
+static void allow_models(const struct th_part *me)
+{
+	struct ps_pool *pool = th_pretend_attach(me);
+	const struct th_gpu *gpu = th_gpu_open();
+	void *before, *after;
+
+	(void)use(pool, "alpha", &before);
+	assert_int_equal(access_of(gpu, before), CU_MEM_ACCESS_FLAGS_PROT_NONE);
+	th_assert_ok(ps_pool_allow_peer(pool, PEER));
+	(void)use(pool, "beta/v2", &after);
+	assert_int_equal(access_of(gpu, before), CU_MEM_ACCESS_FLAGS_PROT_READ);
+	assert_int_equal(access_of(gpu, after), CU_MEM_ACCESS_FLAGS_PROT_READ);
+	ps_pool_close(pool);
+}
+
+static void test_peer_may_read_models(void **state)
+{
+	(void)state;
+	th_pretend_play(allow_models);
+}
+
 static void allow_nobody(const struct th_part *me)
 {
 	struct ps_pool *pool = th_pretend_attach(me);
@@ -133,6 +167,7 @@ static void test_peer_of_a_legacy_pool_is_unsupported(void **state)
 
 static const struct th_test tests[] = {
 	TH_TEST(test_peer_allowed_reaches_old_and_new_memory),
+	TH_TEST(test_peer_may_read_models),
 	TH_TEST(test_peer_may_not_write_what_is_read_only),
 	TH_TEST(test_peer_that_is_none_is_refused),
 	TH_TEST(test_peer_that_the_driver_refuses_is_not_kept),
