@@ -32,6 +32,9 @@ void pd_store_forget(struct pd_store *store, uint32_t model)
 	free(its->last);
 	memset(its, 0, sizeof(*its));
 	pd_store_put(store, model);
+	while (store->end > 0 &&
+	       store->model[store->end - 1].record.state == PD_MODEL_FREE)
+		store->end--;
 	store->has_moved = true;
 	store->ops.forget(store->owner, model);
 }

@@ -46,6 +46,7 @@ static void adopt_model(struct pd_store *store, uint32_t number, bool has_host)
 	}
 	if (record->state == PD_MODEL_FREE)
 		return;
+	store->end = number + 1;
 	if (record->serial > store->serial)
 		store->serial = record->serial;
 	model->need = pd_needs(store, record->bytes);

@@ -36,7 +36,7 @@ static uint32_t find_named(const struct pd_store *store, const char *name,
 	uint32_t i, reading = PD_NO_MODEL;
 	const struct pd_model *model;
 
-	for (i = 0; i < IP_MODELS_MAX; i++) {
+	for (i = 0; i < store->end; i++) {
 		model = &store->model[i];
 		if (model->record.state == PD_MODEL_FREE ||
 		    strcmp(model->record.name, name) != 0 ||
@@ -56,7 +56,7 @@ static uint32_t find_hashed(const struct pd_store *store, const uint8_t *hash,
 	const struct pd_model *model;
 	uint32_t i;
 
-	for (i = 0; i < IP_MODELS_MAX; i++) {
+	for (i = 0; i < store->end; i++) {
 		model = &store->model[i];
 		if (model->record.is_known &&
 		    memcmp(model->record.hash, hash, PS_MODEL_HASH_BYTES) ==
@@ -151,6 +151,8 @@ static void begin_model(struct pd_store *store, uint32_t number,
 	struct pd_model *model = &store->model[number];
 
 	store->serial += store->serial == UINT32_MAX ? 2 : 1;
+	if (store->end <= number)
+		store->end = number + 1;
 	model->record = (struct pd_model_record){
 		.serial = store->serial,
 		.uid = record->uid,

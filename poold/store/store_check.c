@@ -299,8 +299,13 @@ static enum ps_status check_reads(const struct pd_store *store)
 {
 	uint32_t i, reads = 0;
 
-	for (i = 0; i < IP_MODELS_MAX; i++)
+	for (i = 0; i < IP_MODELS_MAX; i++) {
 		reads += store->model[i].is_reading;
+		EXPECT("is beyond the last model", i,
+		       i >= store->end &&
+			       store->model[i].record.state != PD_MODEL_FREE,
+		       false);
+	}
 	EXPECT("models that are read at once", 0, reads <= 1, true);
 	EXPECT("bytes of host memory", 0,
 	       pd_host_used(store) <= store->host_budget, true);

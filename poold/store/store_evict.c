@@ -83,7 +83,7 @@ static uint32_t find_victims(struct pd_store *store, uint32_t but)
 	uint32_t i, count = 0;
 	struct pd_model *model;
 
-	for (i = 0; i < IP_MODELS_MAX; i++) {
+	for (i = 0; i < store->end; i++) {
 		model = &store->model[i];
 		if (i == but || model->need == 0 || !may_go(model))
 			continue;
@@ -209,7 +209,7 @@ void pd_evict_serve(struct pd_store *store)
 {
 	uint32_t i;
 
-	for (i = 0; i < IP_MODELS_MAX; i++)
+	for (i = 0; i < store->end; i++)
 		if (store->model[i].record.state == PD_MODEL_EVICTING)
 			serve_one(store, i);
 }
@@ -220,7 +220,7 @@ uint64_t pd_evict_due(const struct pd_store *store)
 	const struct pd_model *model;
 	uint32_t i;
 
-	for (i = 0; i < IP_MODELS_MAX; i++) {
+	for (i = 0; i < store->end; i++) {
 		model = &store->model[i];
 		if (model->record.state == PD_MODEL_EVICTING &&
 		    model->reset_ms != 0 && model->reset_ms < due_ms)

@@ -19,7 +19,7 @@ uint64_t pd_host_used(const struct pd_store *store)
 	uint64_t used = 0;
 	uint32_t i;
 
-	for (i = 0; i < IP_MODELS_MAX; i++)
+	for (i = 0; i < store->end; i++)
 		if (store->model[i].has_host)
 			used += store->model[i].record.bytes;
 	return used;
@@ -51,7 +51,7 @@ static bool drop_one(struct pd_store *store)
 {
 	uint32_t i, best = PD_NO_MODEL;
 
-	for (i = 0; i < IP_MODELS_MAX; i++)
+	for (i = 0; i < store->end; i++)
 		if (may_drop(store, i) &&
 		    (best == PD_NO_MODEL ||
 		     worth(store, i) < worth(store, best)))
@@ -108,7 +108,7 @@ static bool is_reading(const struct pd_store *store)
 {
 	uint32_t i;
 
-	for (i = 0; i < IP_MODELS_MAX; i++)
+	for (i = 0; i < store->end; i++)
 		if (store->model[i].is_reading)
 			return true;
 	return false;
@@ -123,7 +123,7 @@ static uint32_t next_read(const struct pd_store *store)
 	for (want = store->first; want; want = want->next)
 		if (store->model[want->model].record.state == PD_MODEL_READING)
 			return want->model;
-	for (i = 0; i < IP_MODELS_MAX; i++)
+	for (i = 0; i < store->end; i++)
 		if (store->model[i].record.state == PD_MODEL_READING &&
 		    (best == PD_NO_MODEL ||
 		     store->model[i].record.serial <
@@ -186,15 +186,15 @@ static uint32_t find_slot(const struct pd_store *store, uint32_t need)
 
 	if (need == 0)
 		need = 1;
-	while (i < IP_MODELS_MAX) {
-		if (slot > store->end_slot || store->end_slot - slot < need)
-			return 0;
+	while (i < store->end) {
 		model = &store->model[i++];
 		if (!overlaps(model, slot, need))
 			continue;
 		slot = model->record.slot + (model->need ? model->need : 1);
 		i = 0;
 	}
+	if (slot > store->end_slot || store->end_slot - slot < need)
+		return 0;
 	return slot;
 }
 
@@ -203,7 +203,7 @@ static uint32_t find_namesake(const struct pd_store *store, uint32_t number)
 	const char *name = store->model[number].record.name;
 	uint32_t i;
 
-	for (i = 0; i < IP_MODELS_MAX; i++)
+	for (i = 0; i < store->end; i++)
 		if (i != number && store->model[i].record.is_known &&
 		    strcmp(store->model[i].record.name, name) == 0)
 			return i;
@@ -230,15 +230,6 @@ static void merge(struct pd_store *store, uint32_t number, uint32_t older,
 	pd_store_forget(store, number);
 }
 
-static uint32_t most_segments(const struct pd_store *store)
-{
-	uint32_t n, count = 0;
-
-	for (n = 0; n < store->cells; n++)
-		count += !store->cell[n].is_tainted;
-	return count;
-}
-
 static void settle(struct pd_store *store, uint32_t number,
 		   const struct pd_model_record *found, uint32_t slot)
 {
@@ -260,7 +251,7 @@ static void accept_new(struct pd_store *store, uint32_t number,
 {
 	const char *name = store->model[number].record.name;
 	uint32_t older = find_namesake(store, number), slot;
-	uint64_t all = most_segments(store) * store->unit;
+	uint64_t all = pd_room_most(store) * store->unit;
 
 	if (older != PD_NO_MODEL) {
 		merge(store, number, older, found);

@@ -31,6 +31,8 @@
 /* What could not be remade or reset is tried again after this. */
 #define PD_STORE_REST_MS 200u
 #define PD_STORE_RESTS 6u /* doublings at most */
+/* So often is somebody quicker than the store, who is not playing tricks. */
+#define PD_TRIES_MAX 32u
 /* Requests of one client that wait. */
 #define PD_WANTS_MAX 64u
 /* How much dearer it is to read a model again than to copy it. */
@@ -130,6 +132,7 @@ struct pd_store {
 	uint64_t now_ms;
 	uint64_t armed_ms;
 	uint32_t serial; /* of the last model */
+	uint32_t end;    /* models from this number on are FREE */
 	struct pd_want *first;
 	struct pd_cell *cell;
 	struct pd_model model[IP_MODELS_MAX];
@@ -222,6 +225,8 @@ uint32_t pd_room_free(const struct pd_store *store);
 /* That models can ever have, but those that others have pinned. */
 uint32_t pd_room_usable(const struct pd_store *store, uint32_t model);
 bool pd_room_is_free(const struct pd_store *store, uint32_t n);
+/* That a model can have at all. */
+uint32_t pd_room_most(const struct pd_store *store);
 /* Tries again what could not be remade. */
 void pd_room_serve(struct pd_store *store);
 void pd_room_remade(struct pd_store *store, uint32_t n, enum ps_status status);

@@ -47,6 +47,24 @@ uint32_t pd_room_free(const struct pd_store *store)
 	return count;
 }
 
+/* Given away, or what a damaged model may have. */
+static bool is_out(const struct pd_store *store, uint32_t n)
+{
+	uint32_t of = store->cell[n].model;
+
+	return store->cell[n].is_tainted ||
+	       (of != PD_NO_MODEL && store->model[of].is_damaged);
+}
+
+uint32_t pd_room_most(const struct pd_store *store)
+{
+	uint32_t n, count = 0;
+
+	for (n = 0; n < store->cells; n++)
+		count += !is_out(store, n);
+	return count;
+}
+
 uint32_t pd_room_usable(const struct pd_store *store, uint32_t model)
 {
 	uint32_t n, of, count = 0;
@@ -56,7 +74,7 @@ uint32_t pd_room_usable(const struct pd_store *store, uint32_t model)
 		if (of != PD_NO_MODEL && of != model &&
 		    store->model[of].record.is_pinned)
 			continue;
-		count += !store->cell[n].is_tainted;
+		count += !is_out(store, n);
 	}
 	return count;
 }
@@ -110,7 +128,7 @@ static void make_fresh(struct pd_store *store, uint32_t n)
 	store->cell[n].remaking = PD_KEPT;
 	store->cell[n].user = PD_NO_USER;
 	pd_room_put(store, n);
-	for (i = 0; i < IP_MODELS_MAX; i++) {
+	for (i = 0; i < store->end; i++) {
 		model = &store->model[i];
 		if (lay_in(model, n))
 			model->has_last = false;

@@ -195,7 +195,7 @@ static void name_holders(const struct pd_store *store, uint32_t but,
 	size_t at;
 
 	text[0] = '\0';
-	for (i = 0; i < IP_MODELS_MAX; i++) {
+	for (i = 0; i < store->end; i++) {
 		model = &store->model[i];
 		if (i == but || model->record.is_pinned != pinned ||
 		    (!pd_is_loaded(model) && !model->has_claim))
@@ -293,7 +293,7 @@ static enum pd_outcome get_room(struct pd_store *store,
 	if (store->is_blocked)
 		return PD_WAIT_ROOM;
 	while (pd_room_free(store) < model->need)
-		if (++tries > IP_MODELS_MAX ||
+		if (++tries > PD_TRIES_MAX ||
 		    !pd_evict_for(store, want->model,
 				  model->need - pd_room_free(store), may_ask))
 			break;
@@ -466,7 +466,7 @@ static void drop_claims(struct pd_store *store)
 {
 	uint32_t i;
 
-	for (i = 0; i < IP_MODELS_MAX; i++)
+	for (i = 0; i < store->end; i++)
 		if (store->model[i].has_claim &&
 		    !pd_want_find(store, i, pd_want_is_there))
 			pd_room_unclaim(store, i);
@@ -478,7 +478,7 @@ static void begin_walk(struct pd_store *store)
 
 	store->is_blocked = false;
 	store->has_moved = false;
-	for (i = 0; i < IP_MODELS_MAX; i++) {
+	for (i = 0; i < store->end; i++) {
 		store->model[i].is_wanted = false;
 		store->model[i].is_in_the_way = false;
 		store->model[i].was_used = false;
@@ -508,7 +508,7 @@ static bool ask_all(struct pd_store *store)
 	bool all = true;
 	uint32_t i;
 
-	for (i = 0; i < IP_MODELS_MAX; i++)
+	for (i = 0; i < store->end; i++)
 		all &= ask(store, i);
 	return all;
 }
@@ -533,6 +533,8 @@ static void arm(struct pd_store *store)
 
 void pd_store_serve(struct pd_store *store)
 {
+	uint32_t tries = 0;
+
 	if (store->is_lost)
 		return;
 	do {
@@ -541,6 +543,7 @@ void pd_store_serve(struct pd_store *store)
 		pd_evict_serve(store);
 		walk(store);
 		pd_host_serve(store);
-	} while (store->has_moved || !ask_all(store));
+	} while (store->has_moved ||
+		 (!ask_all(store) && ++tries < PD_TRIES_MAX));
 	arm(store);
 }

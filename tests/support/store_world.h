@@ -109,6 +109,8 @@ struct ts_world {
 	char wrong[256]; /* "": nothing */
 	/* A client begins to use the model while the store takes words back. */
 	uint32_t slips; /* so often */
+	/* A client's words are other ones each time they are looked at. */
+	bool is_fickle;
 	uint64_t ops;
 	uint64_t kill_at; /* the agent dies in this one; 0: it does not */
 	jmp_buf killed;

@@ -323,7 +323,9 @@ static bool may_be_used(const struct ts_world *world, uint32_t model)
 
 static bool on_is_used(void *owner, uint32_t model)
 {
-	return may_be_used(owner, model);
+	const struct ts_world *world = owner;
+
+	return world->is_fickle || may_be_used(world, model);
 }
 
 static void take_idle(struct ts_world *world, uint32_t model)
@@ -385,6 +387,8 @@ static bool on_yield(void *owner, uint32_t model, uint32_t deadline_ms)
 	uint32_t c;
 
 	ts_step(world);
+	if (world->is_fickle)
+		return false;
 	if (deadline_ms != TS_YIELD_MS)
 		ts_complain(world, "clients get %u ms to yield", deadline_ms);
 	take_idle(world, model);

@@ -267,6 +267,24 @@ static void test_store_who_slips_in_is_not_evicted(void **state)
 	expect(tag, TS_PLACE);
 }
 
+/* The agent's thread goes on, whatever a client writes to its page. */
+static void test_store_fickle_user_holds_nobody_up(void **state)
+{
+	uint32_t model;
+	uint64_t tag;
+
+	(void)state;
+	(void)ts_busy(&world, "busy", 8, 0);
+	(void)ts_have(&world, "a", 1, 0, 1);
+	th_assert_ok(ts_attach(&world, 1, "a", &model));
+	world.is_fickle = true;
+	tag = ts_use(&world, 1, model, USUAL, 1000);
+	expect(tag, TS_NONE);
+	ts_wait(&world, 1000);
+	expect(tag, TS_DENY);
+	world.is_fickle = false;
+}
+
 static void test_store_idle_user_comes_back_without_asking(void **state)
 {
 	uint32_t a = ts_busy(&world, "a", 8, 0);
@@ -459,6 +477,8 @@ static const struct th_test tests[] = {
 	TH_TEST_SETUP(test_store_those_asked_go_as_they_become_idle, set_up,
 		      tear_down),
 	TH_TEST_SETUP(test_store_who_slips_in_is_not_evicted, set_up,
+		      tear_down),
+	TH_TEST_SETUP(test_store_fickle_user_holds_nobody_up, set_up,
 		      tear_down),
 	TH_TEST_SETUP(test_store_idle_user_comes_back_without_asking, set_up,
 		      tear_down),
