@@ -58,8 +58,8 @@ class ModelTest(support.SwitchTest):
             with model.use() as run:
                 run.wait(len(tensors) - 1)
                 for name, (_, _, data) in tensors.items():
-                    self.assertEqual(
-                        self.read(model, model.tensors[name], len(data)), data)
+                    self.assertTrue(
+                        self.read(model, model.tensors[name], len(data)) == data)
             model.check()
         self.assertEqual(model.uses, 0)
 
@@ -82,7 +82,8 @@ class ModelTest(support.SwitchTest):
         run = self.hooks(model, tensors)
         for _ in range(3):
             self.spoil()
-            self.assertEqual(run(), [data for _, _, data in tensors.values()])
+            # No difference of so many bytes: that takes a minute to print.
+            self.assertTrue(run() == [data for _, _, data in tensors.values()])
         self.assertEqual((run.calls, model.uses), (3, 0))
 
     def test_hook_releases_when_what_it_calls_raises(self):

@@ -238,6 +238,8 @@ class LockTest(support.FolderTest):
         peer.close()
         thread.join(support.WAIT_S)
         self.assertEqual(len(caught), 1)
+        # It would have waited in vain with this thread standing still.
+        self.assertNotIsInstance(caught[0], poolswitch.TimedOut)
 
     def test_file_is_waited_for(self):
         path = self.folder / "later"
