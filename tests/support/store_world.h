@@ -111,6 +111,7 @@ struct ts_world {
 	uint32_t slips; /* so often */
 	/* A client's words are other ones each time they are looked at. */
 	bool is_fickle;
+	uint32_t tricks; /* yields asked for in vain */
 	uint64_t ops;
 	uint64_t kill_at; /* the agent dies in this one; 0: it does not */
 	jmp_buf killed;
