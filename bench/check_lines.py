@@ -54,6 +54,17 @@ EXPECTED = {
         ("beside 4 that never pause", "taken, p99"),
         ("beside one that is stopped", "of that alone"),
     ),
+    "model": (
+        ("16 MiB, wire", "copy rate"),
+        ("16 MiB, bound", "at best"),
+        ("16 MiB, ready", "p50"),
+        ("16 MiB, resident", "p50"),
+        ("16 MiB, cold", "p50"),
+        ("16 MiB, cold", "of the bound"),
+        ("16 MiB, graph", "of the bound"),
+        ("16 MiB, cold, a group a layer", "p99"),
+        ("16 MiB, cold, one copy", "p50"),
+    ),
     "preload": (
         ("driver, pairs of 2 MiB", "pair median"),
         ("preload, pairs of 2 MiB", "pair median"),

@@ -23,6 +23,7 @@ static CUcontext context;
 static CUdevice gpu;
 static CUmodule module;
 static CUfunction touch;
+static CUfunction layer;
 
 /* Counts as done or leaves the reason in bs_fail_text(). */
 static bool did(CUresult result, const char *what)
@@ -344,4 +345,60 @@ bool bn_touch_duration(void *stream, uint64_t ptr, uint64_t bytes,
 	}
 	driver->cuEventDestroy_v2(events[0]);
 	return ok;
+}
+
+/* ---- layers, graphs ---- */
+
+bool bn_layer_load(void)
+{
+	char path[PATH_MAX];
+
+	return module_path(path) &&
+	       did(driver->cuModuleLoad(&module, path), path) &&
+	       did(driver->cuModuleGetFunction(&layer, module, "bn_layer"),
+		   "finding the kernel bn_layer");
+}
+
+bool bn_layer_launch(void *stream, uint64_t source, uint64_t sum, uint64_t ns)
+{
+	void *arguments[] = { &source, &sum, &ns };
+
+	return did(driver->cuLaunchKernel(layer, 1, 1, 1, 1, 1, 1, 0, stream,
+					  arguments, NULL),
+		   "launching bn_layer");
+}
+
+bool bn_graph_begin(void *stream)
+{
+	return did(driver->cuStreamBeginCapture_v2(
+			   stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL),
+		   "beginning a capture");
+}
+
+bool bn_graph_end(void *stream, void **graph_out)
+{
+	CUgraphExec exec;
+	CUgraph graph;
+	bool ok;
+
+	if (!did(driver->cuStreamEndCapture(stream, &graph),
+		 "ending a capture"))
+		return false;
+	ok = did(driver->cuGraphInstantiateWithFlags(&exec, graph, 0),
+		 "instantiating a graph");
+	driver->cuGraphDestroy(graph);
+	if (ok)
+		*graph_out = exec;
+	return ok;
+}
+
+bool bn_graph_launch(void *graph, void *stream)
+{
+	return did(driver->cuGraphLaunch(graph, stream), "launching a graph");
+}
+
+void bn_graph_free(void *graph)
+{
+	if (graph != NULL)
+		driver->cuGraphExecDestroy(graph);
 }

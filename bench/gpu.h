@@ -62,4 +62,15 @@ bool bn_touch_launch(void *stream, uint64_t ptr, uint64_t bytes);
 bool bn_touch_duration(void *stream, uint64_t ptr, uint64_t bytes,
 		       uint64_t *ns_out);
 
+/* A kernel that stands for a layer: adds the word at @source to the one at
+ * @sum, and is busy for @ns. */
+bool bn_layer_load(void);
+bool bn_layer_launch(void *stream, uint64_t source, uint64_t sum, uint64_t ns);
+
+/* What is submitted on a stream between the two becomes a graph. */
+bool bn_graph_begin(void *stream);
+bool bn_graph_end(void *stream, void **graph_out);
+bool bn_graph_launch(void *graph, void *stream);
+void bn_graph_free(void *graph); /* NULL: ok */
+
 #endif /* BENCH_GPU_H */

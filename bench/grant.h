@@ -64,6 +64,9 @@ struct bn_daemon {
 /* POOLSWITCH_DAEMON, else the poolswitchd of the build, else of PATH.
  * @headroom: of its option, or NULL. Sets POOLSWITCH_SOCKET. */
 bool bn_daemon_start(const char *headroom, struct bn_daemon *daemon_out);
+/* The same with these options, NULL behind them. */
+bool bn_daemon_start_with(const char *const *options,
+			  struct bn_daemon *daemon_out);
 bool bn_daemon_stop(struct bn_daemon *daemon);
 
 /* A number of its STATUS: the first of that name behind @after. */

@@ -39,8 +39,13 @@ static void find_program(char path[PATH_MAX])
 		snprintf(path, PATH_MAX, "%s", given);
 }
 
-static void run(const struct bn_daemon *daemon, const char *headroom, int ready)
+#define OPTIONS_MAX 8
+
+static void run(const struct bn_daemon *daemon, const char *const *options,
+		int ready)
 {
+	const char *arguments[OPTIONS_MAX + 4] = { "poolswitchd", "--socket",
+						   daemon->socket };
 	char program[PATH_MAX];
 	char log[96];
 	int fd;
@@ -50,8 +55,9 @@ static void run(const struct bn_daemon *daemon, const char *headroom, int ready)
 	if (dup2(ready, STDOUT_FILENO) < 0 || dup2(fd, STDERR_FILENO) < 0)
 		_exit(126);
 	find_program(program);
-	execlp(program, program, "--socket", daemon->socket,
-	       headroom != NULL ? "--headroom" : NULL, headroom, NULL);
+	for (int i = 0; options[i] != NULL && i < OPTIONS_MAX; i++)
+		arguments[3 + i] = options[i];
+	execvp(program, (char *const *)(uintptr_t)arguments);
 	_exit(127);
 }
 
@@ -91,6 +97,15 @@ static void remove_folder(const struct bn_daemon *daemon)
 
 bool bn_daemon_start(const char *headroom, struct bn_daemon *daemon_out)
 {
+	const char *const options[] = { headroom ? "--headroom" : NULL,
+					headroom, NULL };
+
+	return bn_daemon_start_with(options, daemon_out);
+}
+
+bool bn_daemon_start_with(const char *const *options,
+			  struct bn_daemon *daemon_out)
+{
 	struct bn_daemon *daemon = daemon_out;
 	uint64_t begin;
 	int ends[2];
@@ -108,7 +123,7 @@ bool bn_daemon_start(const char *headroom, struct bn_daemon *daemon_out)
 	begin = bn_now_ns();
 	daemon->pid = fork();
 	if (daemon->pid == 0)
-		run(daemon, headroom, ends[1]);
+		run(daemon, options, ends[1]);
 	close(ends[1]);
 	ok = await_line(ends[0]);
 	daemon->ready_ns = bn_now_ns() - begin;

@@ -6,6 +6,7 @@
 #include "device/sim/module.h"
 
 #include <stdint.h>
+#include <time.h>
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -27,4 +28,31 @@ void bn_touch(const struct sim_launch *launch, void **args)
 	(void)launch;
 	add_one(args[0]);
 	add_one(args[1]);
+}
+
+EXPORT sim_kernel bn_layer;
+EXPORT extern const size_t bn_layer_params[];
+
+const size_t bn_layer_params[] = { sizeof(uint64_t), sizeof(uint64_t),
+				   sizeof(uint64_t), 0 };
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+void bn_layer(const struct sim_launch *launch, void **args)
+{
+	const uint64_t end = now_ns() + *(const uint64_t *)args[2];
+	const uint64_t source = *(const uint64_t *)args[0];
+	volatile uint32_t *sum =
+		(volatile uint32_t *)(uintptr_t) * (const uint64_t *)args[1];
+
+	(void)launch;
+	*sum += *(volatile const uint32_t *)(uintptr_t)source;
+	while (now_ns() < end)
+		;
 }
