@@ -284,6 +284,9 @@ static void settle(struct pd_models *models, struct pd_host_made *made)
 	struct pd_holdings *holdings = &models->agent->holdings;
 	struct pd_model *entry = &models->model[made->model];
 
+	/* Of a copy that was inherited and found wrong. */
+	discard(models, made->model);
+	drop(models, IP_PIECE_HOSTS, made->model, &holdings->host[made->model]);
 	if (holdings->manifest[made->model] >= 0)
 		close(holdings->manifest[made->model]);
 	pd_host_layout_done(&entry->layout);
@@ -423,13 +426,13 @@ static enum ps_status inherit(struct pd_models *models, uint32_t model,
 	return PS_OK;
 }
 
+/* Of a copy that the store never knew of. */
 static void drop_strays(struct pd_models *models, uint32_t model)
 {
 	struct pd_holdings *holdings = &models->agent->holdings;
 
 	drop(models, IP_PIECE_MANIFESTS, model, &holdings->manifest[model]);
 	drop(models, IP_PIECE_HOSTS, model, &holdings->host[model]);
-	drop_files(models, model);
 }
 
 void pd_host_inherit(struct pd_models *models, bool *has_host)
@@ -440,11 +443,14 @@ void pd_host_inherit(struct pd_models *models, bool *has_host)
 		models->fds += count_files(file_at(models, i));
 		if (!pd_model_record(models, i, 0, &record)) {
 			drop_strays(models, i);
+			drop_files(models, i);
 			continue;
 		}
 		models->model[i].serial = record.serial;
-		if (!record.is_known)
+		if (!record.is_known) {
+			drop_strays(models, i);
 			continue;
+		}
 		if (inherit(models, i, &record) != PS_OK)
 			pd_log(PD_WARNING, "model \"%s\" is read again: %s",
 			       record.name, bs_fail_text());

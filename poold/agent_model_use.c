@@ -119,7 +119,7 @@ static enum ps_status find(struct pd_visit *visit, const struct ip_find *find)
 	struct pd_agent *agent = visit->agent;
 	struct pd_models *models = agent->models;
 	struct pd_client_view client;
-	struct pd_model_record record;
+	struct pd_model_record record = { 0 };
 	struct pd_bond *bond;
 	uint32_t model = PD_NO_MODEL;
 	enum ps_status status;
