@@ -9,7 +9,7 @@ name in the results and the heading. Columns that no case has are left out.
 
 import re
 
-BENCHES = ("alloc", "attach", "frameworks", "grant", "preload",
+BENCHES = ("alloc", "attach", "frameworks", "grant", "model", "preload",
            "switch_latency")
 
 PAIR = (
