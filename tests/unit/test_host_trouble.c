@@ -384,8 +384,33 @@ static void test_host_progress_is_of_the_bytes_read(void **state)
 	close(gate);
 }
 
-/* Made again at once, under another serial: what was stopped is not taken. */
+/* Until no more are open, that is until threads have ended. */
+static void await_fds(size_t count)
+{
+	uint64_t until = th_now_ns() + UINT64_C(20000000000);
+
+	while (th_open_fds() > count && th_now_ns() < until)
+		sched_yield();
+	assert_int_equal(th_open_fds(), count);
+}
+
 static void test_host_stopped_is_not_taken(void **state)
+{
+	size_t before = th_open_fds();
+	struct pd_host_made made;
+	int file;
+
+	begin_stuck(*state, 1, &file);
+	pd_hosts_stop(*state, 1);
+	open_gate();
+	await_fds(before + 2);
+	assert_false(pd_hosts_take(*state, &made));
+	close(file);
+	close(gate);
+}
+
+/* At once, while the threads of the first are stuck. */
+static void test_host_stopped_is_made_again(void **state)
 {
 	struct pd_host_made made;
 	int file, other;
@@ -457,8 +482,7 @@ static void test_host_free_does_not_wait_for_the_stuck(void **state)
 	assert_int_equal(reads, 4);
 	open_gate();
 	/* The threads end by themselves, and take everything with them. */
-	while (th_open_fds() > before + 2)
-		sched_yield();
+	await_fds(before + 2);
 	close(file);
 	close(gate);
 }
@@ -514,6 +538,7 @@ static const struct th_test tests[] = {
 	WITH_HOSTS(test_host_stuck_file_holds_up_no_other),
 	WITH_HOSTS(test_host_progress_is_of_the_bytes_read),
 	WITH_HOSTS(test_host_stopped_is_not_taken),
+	WITH_HOSTS(test_host_stopped_is_made_again),
 	WITH_HOSTS(test_host_stopped_reads_no_more_chunks),
 	WITH_HOSTS(test_host_stop_of_one_that_is_made_gives_it_up),
 	WITH_HOSTS(test_host_free_gives_up_what_is_made),
