@@ -32,11 +32,11 @@ MIB = 1 << 20
 SOMEONE = {"user": 54321, "group": 54321, "extra_groups": []}
 
 
-def write_model(path, mib, byte=b"\x5a"):
+def write_model(path, mib, byte=b"\x5a", first=0):
     """A safetensors file of tensors of 1 MiB."""
     header = {}
     for i in range(mib):
-        header[f"layer.{i}.weight"] = {
+        header[f"layer.{first + i}.weight"] = {
             "dtype": "U8", "shape": [MIB],
             "data_offsets": [i * MIB, (i + 1) * MIB]}
     text = json.dumps(header).encode()
@@ -248,6 +248,32 @@ class StoreTest(test_cli.CliTest):
         self.assertEqual(self.state("bert")["address"], address)
         self.order("remove", "bert")
         self.assertIn("no models", self.model("list").stdout)
+
+    def shard(self, parts):
+        """A model whose parts have a tensor each; its index."""
+        where = {}
+        for i in range(parts):
+            name = f"model-{i + 1:05}-of-{parts:05}.safetensors"
+            write_model(self.folder / name, 1, first=i)
+            where[f"layer.{i}.weight"] = name
+        index = self.folder / "model.safetensors.index.json"
+        index.write_text(json.dumps({"metadata": {"total_size": parts * MIB},
+                                     "weight_map": where}))
+        return index
+
+    def test_sharded_model_is_one(self):
+        self.order("add", "sharded", str(self.shard(3)))
+        self.assertEqual(self.state("sharded")["tensors"], 3)
+        self.assertEqual(self.state("sharded")["bytes"], 3 * MIB)
+        self.order("load", "sharded")
+        self.assertEqual(self.state("sharded")["landed"], 3)
+
+    def test_shard_that_is_missing_is_told(self):
+        index = self.shard(2)
+        (self.folder / "model-00002-of-00002.safetensors").unlink()
+        done = self.model("add", "sharded", str(index))
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("model-00002-of-00002.safetensors", done.stderr)
 
     def test_pinned_model_makes_no_room(self):
         self.add("first", 6)
