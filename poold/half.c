@@ -63,6 +63,7 @@ static int **fds_at(struct pd_holdings *holdings, uint32_t kind,
 		*count_out = models * IP_MODEL_FILES;
 		return &holdings->file;
 	default:
+		*count_out = 0;
 		return NULL;
 	}
 }

@@ -40,11 +40,12 @@ static void put_settled(const struct th_gpu *gpu, CUdeviceptr address,
 /* Pinned words. */
 static uint32_t *new_words(const struct th_gpu *gpu, size_t count)
 {
-	void *words;
+	void *words = NULL;
 
 	th_cu(gpu->driver->cuMemHostAlloc(&words, count * sizeof(uint32_t),
 					  CU_MEMHOSTALLOC_PORTABLE));
-	return memset(words, 0, count * sizeof(uint32_t));
+	memset(words, 0, count * sizeof(uint32_t));
+	return words;
 }
 
 /* ---- a word behind a copy ---- */
