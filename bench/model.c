@@ -38,11 +38,11 @@
 #define NS_PER_MS 1e6
 #define PATIENCE_MS 30000
 #define COPIES 8
+#define WARM_SAMPLES 2u
 #define COPY_ROUNDS 5u
 
-/* What the project promises of the switch, eager and in a graph. */
-#define OVERHEAD_SHARE 0.05
-#define OVERHEAD_NS 150e3
+/* What the project promises: of a captured switch, of one to what is there, and
+ * of the rate at which a large model travels. */
 #define GRAPH_OF_BOUND 1.03
 #define RESIDENT_NS 150e3
 #define RATE_SHARE 0.97
@@ -105,6 +105,7 @@ static void judge(const struct setting *setting, const char *name,
 					  .samples = samples };
 
 	snprintf(full, sizeof(full), "%s, %s", setting->size->text, name);
+	bn_figure(setting->run, &figure);
 	bn_target_most(setting->run, &figure, most);
 }
 
@@ -333,19 +334,26 @@ static bool one_run(const struct setting *setting, struct subject *subject,
 	return ok && check_sum(setting, subject);
 }
 
-static bool loaded_bytes(uint64_t *bytes_out)
+/* A sum over all loads of the daemon. */
+static bool ask_sum(const char *field, uint64_t *sum_out)
 {
-	static const char field[] = "\"loaded_bytes\":";
+	char quoted[32];
 	const char *at;
 	char *text;
 
 	if (ps_daemon_ask(NULL, PS_ASK_MODELS, PATIENCE_MS, &text) != PS_OK)
 		return false;
-	at = strstr(text, field);
+	snprintf(quoted, sizeof(quoted), "\"%s\":", field);
+	at = strstr(text, quoted);
 	if (at != NULL)
-		*bytes_out = strtoull(at + sizeof(field) - 1, NULL, 10);
+		*sum_out = strtoull(at + strlen(quoted), NULL, 10);
 	free(text);
 	return at != NULL;
+}
+
+static bool loaded_bytes(uint64_t *bytes_out)
+{
+	return ask_sum("loaded_bytes", bytes_out);
 }
 
 /* The daemon counts a load a moment after its last byte is used. */
@@ -384,10 +392,10 @@ static bool run_samples(const struct setting *setting, struct pair *pair,
 {
 	uint64_t ns;
 
-	/* The first one maps what was not mapped. */
-	if (!one_sample(setting, pair, how, &ns) ||
-	    !one_sample(setting, pair, how, &ns))
-		return false;
+	/* The first ones map what was not mapped. */
+	for (unsigned int i = 0; i < WARM_SAMPLES; i++)
+		if (!one_sample(setting, pair, how, &ns))
+			return false;
 	for (unsigned int i = 0; i < setting->samples; i++) {
 		if (!one_sample(setting, pair, how, &ns))
 			return false;
@@ -404,7 +412,6 @@ static void report(struct setting *setting, const char *name, enum how how,
 	const uint64_t n = samples->count;
 	const double p50 = (double)bn_samples_at(samples, 0.5);
 	const double extra = p50 - (double)setting->ready_ns;
-	double most = OVERHEAD_SHARE * wire_ns(setting);
 
 	put(setting, name, "p50", p50 / NS_PER_MS, "ms", n);
 	put(setting, name, "p99",
@@ -416,13 +423,33 @@ static void report(struct setting *setting, const char *name, enum how how,
 		      RESIDENT_NS * 1e-3);
 	if (how != COLD && how != GRAPH)
 		return;
-	put(setting, name, "of the bound", p50 / bound_ns(setting), "x", n);
-	if (strcmp(name, "cold") == 0)
-		judge(setting, name, "more than ready", extra * 1e-3, "us", n,
-		      (most > OVERHEAD_NS ? most : OVERHEAD_NS) * 1e-3);
+	put(setting, name, "more than ready", extra * 1e-3, "us", n);
 	if (how == GRAPH)
-		judge(setting, name, "of the bound, in a graph",
-		      p50 / bound_ns(setting), "x", n, GRAPH_OF_BOUND);
+		judge(setting, name, "of the bound", p50 / bound_ns(setting),
+		      "x", n, GRAPH_OF_BOUND);
+	else
+		put(setting, name, "of the bound", p50 / bound_ns(setting), "x",
+		    n);
+}
+
+/* By the GPU's clock, of all loads of a case. */
+static void report_rate(struct setting *setting, const char *name, uint64_t ns)
+{
+	const double bytes = (double)bn_model_bytes(setting->size) *
+			     (setting->samples + WARM_SAMPLES);
+	const double share =
+		bytes / (double)(ns ? ns : 1) / setting->bytes_per_ns;
+	char full[BN_NAME_BYTES];
+	const struct bn_figure figure = { .name = full,
+					  .metric = "of the copy rate",
+					  .value = share,
+					  .unit = "x",
+					  .samples = setting->samples };
+
+	snprintf(full, sizeof(full), "%s, %s", setting->size->text, name);
+	bn_figure(setting->run, &figure);
+	if (setting->size == &large)
+		bn_target_least(setting->run, &figure, RATE_SHARE);
 }
 
 static bool run_case(struct setting *setting, struct pair *pair,
@@ -430,7 +457,9 @@ static bool run_case(struct setting *setting, struct pair *pair,
 {
 	struct subject *subject = &pair->subject[pair->turn];
 	struct bn_samples samples;
-	bool ok = bn_samples_init(&samples, setting->samples);
+	uint64_t before = 0, after = 0;
+	bool ok = bn_samples_init(&samples, setting->samples) &&
+		  ask_sum("loaded_ns", &before);
 
 	if (how == READY)
 		ok = ok &&
@@ -439,11 +468,14 @@ static bool run_case(struct setting *setting, struct pair *pair,
 		     ps_model_wait(subject->model, setting->stream,
 				   setting->size->layers * BN_MODEL_TENSORS -
 					   1) == PS_OK;
-	ok = ok && run_samples(setting, pair, how, &samples);
+	ok = ok && run_samples(setting, pair, how, &samples) &&
+	     ask_sum("loaded_ns", &after);
 	if (ok && how == READY)
 		ok = ps_model_release(subject->model, PS_STREAM_DONE) == PS_OK;
 	if (ok)
 		report(setting, name, how, &samples);
+	if (ok && how == COLD)
+		report_rate(setting, name, after - before);
 	bn_samples_done(&samples);
 	return ok;
 }
