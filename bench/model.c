@@ -411,7 +411,8 @@ static void report(struct setting *setting, const char *name, enum how how,
 {
 	const uint64_t n = samples->count;
 	const double p50 = (double)bn_samples_at(samples, 0.5);
-	const double extra = p50 - (double)setting->ready_ns;
+	const double ready = (double)setting->ready_ns;
+	const double extra = p50 > ready ? p50 - ready : 0;
 
 	put(setting, name, "p50", p50 / NS_PER_MS, "ms", n);
 	put(setting, name, "p99",
