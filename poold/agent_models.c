@@ -181,9 +181,19 @@ static void do_without(struct pd_models *models, const char *text)
 	pd_log(PD_DEBUG, "%s", models->why_not);
 }
 
-static enum ps_status begin(struct pd_models *models)
+/* A GPU that is full, and not one that lacks memory for a moment. */
+static bool lacks_room(const struct pd_models *models)
 {
 	const int *signals = models->agent->holdings.signal;
+	uint64_t free_bytes;
+
+	return signals[IP_SIGNAL_BOARD] < 0 &&
+	       pd_gpu_ask_free(models->agent->gpu, &free_bytes) == PS_OK &&
+	       free_bytes < IP_BOARD_BYTES;
+}
+
+static enum ps_status begin(struct pd_models *models)
+{
 	enum ps_status status = make_tables(models);
 
 	if (status == PS_OK)
@@ -194,8 +204,9 @@ static enum ps_status begin(struct pd_models *models)
 		status = open_landed(models);
 	if (status == PS_OK)
 		status = open_loader(models);
-	if (status == PS_DEVICE_MEMORY && signals[IP_SIGNAL_BOARD] < 0) {
-		do_without(models, bs_fail_text());
+	if (status == PS_DEVICE_MEMORY && lacks_room(models)) {
+		do_without(models, "the GPU has no room for their counters; "
+				   "start it with a smaller --size");
 		return PS_OK;
 	}
 	if (status == PS_OK)

@@ -248,6 +248,17 @@ static enum ps_status measure(struct pd_loader *loader, void *memory)
 	return status == PS_OK ? released : status;
 }
 
+/* Plans are worse when it cannot be measured, and models are served. */
+static enum ps_status guess(struct pd_loader *loader, enum ps_status status)
+{
+	const struct md_wire usual = { .bytes_per_ns = 50, .group_ns = 3000 };
+
+	loader->wire = usual;
+	return status == PS_DEVICE_LOST ? bs_fail_prefix(status, "measuring "
+								 "the wire")
+					: PS_OK;
+}
+
 enum ps_status pd_board_measure(struct pd_loader *loader)
 {
 	void *memory = mmap(NULL, LARGE_BYTES, PROT_READ | PROT_WRITE,
@@ -255,10 +266,8 @@ enum ps_status pd_board_measure(struct pd_loader *loader)
 	enum ps_status status;
 
 	if (memory == MAP_FAILED)
-		return bs_fail_errno("mapping %llu bytes of host memory",
-				     (unsigned long long)LARGE_BYTES);
+		return guess(loader, PS_HOST_MEMORY);
 	status = measure(loader, memory);
 	munmap(memory, LARGE_BYTES);
-	return status == PS_OK ? PS_OK
-			       : bs_fail_prefix(status, "measuring the wire");
+	return status == PS_OK ? PS_OK : guess(loader, status);
 }

@@ -314,6 +314,40 @@ static void test_start_takes_what_others_have_left(void **state)
 	th_daemon_stop(&daemon);
 }
 
+/* ---- no models ---- */
+
+static void assert_no_models(const char *const *options, const char *detail)
+{
+	struct th_daemon daemon;
+
+	th_daemon_start(&daemon,
+			&(struct th_daemon_plan){ .options = options });
+	th_assert_status(ps_model_order(NULL, PS_MODEL_LOAD, "any", 1000),
+			 PS_UNSUPPORTED);
+	th_assert_detail(detail);
+	th_daemon_stop(&daemon);
+}
+
+static void test_start_without_parameters_keeps_no_models(void **state)
+{
+	const char *const options[] = { "--parameter", "0", NULL };
+
+	(void)state;
+	assert_no_models(options, "--parameter");
+}
+
+static void test_start_without_room_for_counters_keeps_no_models(void **state)
+{
+	const char *const options[] = { "--size", "32M", NULL };
+	struct th_client other;
+
+	(void)state;
+	th_client_start(&other, take_all_but);
+	th_await(other.link);
+	assert_no_models(options, "--size");
+	th_client_kill(&other);
+}
+
 /* ---- a GPU that is lost ---- */
 
 static void lose(int link)
@@ -538,6 +572,8 @@ static const struct th_test tests[] = {
 	TH_DAEMON_TEST(test_daemon_out_of_descriptors_serves_those_it_has),
 	TH_DAEMON_TEST(test_start_with_memory_taken_by_others_is_refused),
 	TH_DAEMON_TEST(test_start_takes_what_others_have_left),
+	TH_DAEMON_TEST(test_start_without_parameters_keeps_no_models),
+	TH_DAEMON_TEST(test_start_without_room_for_counters_keeps_no_models),
 	TH_DAEMON_TEST(test_daemon_whose_gpu_is_lost_serves_when_it_is_back),
 	TH_DAEMON_TEST(test_daemon_and_client_in_pid_namespaces_work),
 	TH_DAEMON_TEST(test_daemon_and_client_in_mount_namespaces_work),
