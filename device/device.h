@@ -151,6 +151,10 @@ struct dv_fence;
  * whether any blocking stream captures. Harms no capture.
  */
 enum ps_status dv_stream_check(struct dv_device *dev, void *stream);
+/* The same as an answer; where the caller has a context it is one call of the
+ * driver. */
+enum ps_status dv_stream_captures(struct dv_device *dev, void *stream,
+				  bool *captures_out);
 
 /* Behind the work submitted so far on @stream. PS_AGAIN as in
  * dv_stream_check(). */

@@ -108,6 +108,26 @@ enum ps_status dv_write_word(struct dv_device *dev, uint64_t address,
 	return status;
 }
 
+/* Asked with every wait for a part of a model, like the next. */
+enum ps_status dv_stream_captures(struct dv_device *dev, void *stream,
+				  bool *captures_out)
+{
+	CUstreamCaptureStatus capture = CU_STREAM_CAPTURE_STATUS_NONE;
+	CUresult result = dev->driver->cuStreamIsCapturing(stream, &capture);
+	enum ps_status status;
+
+	if (result == CUDA_SUCCESS) {
+		*captures_out = capture != CU_STREAM_CAPTURE_STATUS_NONE;
+		return PS_OK;
+	}
+	/* No context of the caller's, or a capture that bars this stream. */
+	status = dv_stream_check(dev, stream);
+	if (status != PS_OK && status != PS_AGAIN)
+		return status;
+	*captures_out = status == PS_AGAIN;
+	return PS_OK;
+}
+
 /* Every wait for a part of a model comes here, so nothing is done that the
  * call itself does not need: it is legal in each capture mode. */
 enum ps_status dv_wait_word(struct dv_device *dev, uint64_t address,

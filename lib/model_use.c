@@ -271,8 +271,9 @@ static bool is_used(struct ps_model *model)
 enum ps_status ps_model_wait(struct ps_model *model, void *stream,
 			     uint32_t tensor)
 {
-	enum ps_status status = lb_model_enter(model), capture;
+	enum ps_status status = lb_model_enter(model);
 	struct dv_device *device;
+	bool captures = false;
 	uint32_t landed;
 
 	if (status != PS_OK)
@@ -280,14 +281,14 @@ enum ps_status ps_model_wait(struct ps_model *model, void *stream,
 	if (tensor >= model->manifest.count)
 		return refuse_tensor(model, tensor);
 	device = model->models->lease->pool->device;
-	capture = dv_stream_check(device, stream);
-	if (capture != PS_OK && capture != PS_AGAIN)
-		return capture;
-	if (capture == PS_OK && !is_used(model))
+	status = dv_stream_captures(device, stream, &captures);
+	if (status != PS_OK)
+		return status;
+	if (!captures && !is_used(model))
 		return refuse_unused(model);
 	landed = __atomic_load_n(&lb_model_landed(model)->landed,
 				 __ATOMIC_ACQUIRE);
-	if (capture == PS_OK && landed > tensor)
+	if (!captures && landed > tensor)
 		return PS_OK;
 	return dv_wait_word(
 		device, model->models->board + model->number * IP_BOARD_STRIDE,

@@ -52,6 +52,48 @@ static void *host_memory(size_t bytes, int protection)
 
 /* ---- streams ---- */
 
+static void test_device_stream_says_whether_it_captures(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	struct dv_device *dev;
+	CUstream stream;
+	bool captures = false;
+
+	(void)state;
+	if (!gpu)
+		return;
+	th_assert_ok(dv_device_open(NULL, &dev));
+	stream = th_gpu_capture(gpu, CU_STREAM_NON_BLOCKING);
+	th_assert_ok(dv_stream_captures(dev, stream, &captures));
+	assert_true(captures);
+	th_gpu_end_capture(gpu, stream);
+	th_assert_ok(dv_stream_captures(dev, stream, &captures));
+	assert_false(captures);
+	th_cu(gpu->driver->cuCtxSetCurrent(NULL));
+	captures = true;
+	th_assert_ok(dv_stream_captures(dev, NULL, &captures));
+	assert_false(captures);
+	th_gpu_exit();
+}
+
+static void test_device_stream_barred_by_a_capture_says_so(void **state)
+{
+	const struct th_gpu *gpu = th_gpu_child();
+	struct dv_device *dev;
+	CUstream stream;
+	bool captures = false;
+
+	(void)state;
+	if (!gpu)
+		return;
+	th_assert_ok(dv_device_open(NULL, &dev));
+	stream = th_gpu_capture(gpu, CU_STREAM_DEFAULT);
+	th_assert_ok(dv_stream_captures(dev, NULL, &captures));
+	assert_true(captures);
+	th_gpu_end_capture(gpu, stream);
+	th_gpu_exit();
+}
+
 static void test_device_urgent_stream_passes_others(void **state)
 {
 	const struct th_gpu *gpu = th_gpu_child();
@@ -397,6 +439,8 @@ static void test_device_time_of_a_plain_fence_is_refused(void **state)
 }
 
 static const struct th_test tests[] = {
+	TH_TEST(test_device_stream_says_whether_it_captures),
+	TH_TEST(test_device_stream_barred_by_a_capture_says_so),
 	TH_TEST(test_device_urgent_stream_passes_others),
 	TH_TEST(test_device_urgent_stream_that_fails_says_why),
 	TH_TEST(test_device_word_is_written_behind_the_copy),
