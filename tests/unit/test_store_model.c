@@ -19,7 +19,7 @@
 #define SEGMENTS 12u
 #define BUDGET (24 * TS_UNIT)
 #define NAMES 10u
-#define SEQUENCES 30u
+#define SEQUENCES 20u
 #define STEPS 300u
 
 static struct ts_world world;
