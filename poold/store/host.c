@@ -589,7 +589,7 @@ bool pd_hosts_take(struct pd_hosts *hosts, struct pd_host_made *made_out)
 	job = hosts->ready;
 	if (job != NULL)
 		hosts->ready = job->next;
-	/* One that cannot be read now is readable still, and looked at again. */
+	/* What cannot be read now is readable still, and looked at again. */
 	if (hosts->ready == NULL)
 		(void)!read(hosts->event, &count, sizeof(count));
 	bs_lock_drop(&hosts->lock);
