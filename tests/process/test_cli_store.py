@@ -282,7 +282,7 @@ class StoreTest(test_cli.CliTest):
         self.assertTrue(self.state("first")["pinned"])
         done = self.model("load", "--timeout", "1", "second")
         self.assertNotEqual(done.returncode, 0)
-        self.assertIn("pinned", done.stderr)
+        self.assertIn("pinned: first", done.stderr)
         self.order("unpin", "first")
         self.order("load", "second")
         self.assertEqual(self.state("first")["state"], "host")

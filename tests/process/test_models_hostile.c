@@ -25,7 +25,9 @@ static const struct th_model good = { .name = "good",
 				      .tensors = 8,
 				      .bytes = 512 * KIB,
 				      .flags = PS_MODEL_PUBLIC };
-static const struct th_model *const all[] = { &good };
+/* The same file under another name. */
+static const struct th_model hurried = { .name = "hurried" };
+static const struct th_model *const all[] = { &good, &hurried };
 
 /* ---- a daemon, and a child that talks to it ---- */
 
@@ -264,6 +266,36 @@ static void test_models_requests_before_attach_end_the_talk(void **state)
 {
 	(void)state;
 	harms_nobody(ask_before_attaching);
+}
+
+static void say_add(struct th_wire *wire, struct ip_message *msg)
+{
+	say(wire, msg, IP_ADD);
+	set_name(msg->body.add.name, hurried.name);
+	msg->fds[msg->fd_count++] = open_file(th_model_write(&good), O_RDONLY);
+}
+
+/* Both lie in the socket before the daemon reads the first, which it goes on
+ * with. */
+static void add_two_at_once(int link)
+{
+	struct ip_message msg;
+	struct th_wire wire;
+
+	(void)link;
+	th_wire_connect(&wire);
+	say_add(&wire, &msg);
+	th_assert_ok(ip_conn_send(&wire.client.conn, &msg));
+	ip_message_done(&msg);
+	say_add(&wire, &msg);
+	expect_end(&wire, &msg);
+	th_models_remove(all + 1, 1);
+}
+
+static void test_models_second_request_ends_the_talk(void **state)
+{
+	(void)state;
+	harms_nobody(add_two_at_once);
 }
 
 static void use_before_joining(int link)
@@ -592,6 +624,7 @@ static const struct th_test tests[] = {
 	TH_DAEMON_TEST(test_models_huge_file_of_nothing_is_denied),
 	TH_DAEMON_TEST(test_models_adders_that_leave_are_forgotten),
 	TH_DAEMON_TEST(test_models_requests_before_attach_end_the_talk),
+	TH_DAEMON_TEST(test_models_second_request_ends_the_talk),
 	TH_DAEMON_TEST(test_models_use_before_join_ends_the_talk),
 	TH_DAEMON_TEST(test_models_strange_pages_end_the_talk),
 	TH_DAEMON_TEST(test_models_second_join_ends_the_talk),
