@@ -169,6 +169,24 @@ static enum ps_status use(struct pd_visit *visit,
 	return PS_OK;
 }
 
+/* What it has mapped now, or will when it has read PLACE. A place is one list
+ * of segments for good. */
+static enum ps_status remember(const struct pd_models *models,
+			       struct pd_bond *bond, uint32_t place)
+{
+	uint32_t *segments;
+
+	if (bond->place == place && bond->mapped)
+		return PS_OK;
+	segments = calloc(pd_parameters(models) + 1, sizeof(*segments));
+	if (!segments)
+		return bs_fail(PS_HOST_MEMORY,
+			       "the daemon has no memory to list segments");
+	pd_bond_place(bond, place, segments,
+		      pd_model_segments(models, bond->model, segments));
+	return PS_OK;
+}
+
 static void place(struct pd_visit *visit, struct pd_bond *bond,
 		  const struct pd_model_record *record)
 {
@@ -176,23 +194,19 @@ static void place(struct pd_visit *visit, struct pd_bond *bond,
 	bool is_same = visit->model.place == record->place;
 	struct ip_place answer = { .seq = visit->model.seq,
 				   .place = record->place };
-	uint32_t *segments =
-		calloc(pd_parameters(models) + 1, sizeof(*segments));
-	uint32_t count;
+	enum ps_status status = remember(models, bond, record->place);
 
-	if (!segments) {
-		pd_deny(visit, visit->model.seq, PS_HOST_MEMORY,
-			"the daemon has no memory to list segments");
+	if (status != PS_OK) {
+		pd_deny(visit, visit->model.seq, status, bs_fail_text());
 		return;
 	}
-	count = pd_model_segments(models, bond->model, segments);
 	answer.failed = pd_model_failures(models, bond->model);
 	answer.flags = is_same ? IP_PLACE_SAME : 0;
 	(void)pd_bond_set(bond, IP_USE_BUSY);
-	pd_bond_place(bond, record->place, segments, count);
 	bond->is_placed_since = true;
 	models->is_review_due = true;
-	pd_send_place(visit, &answer, segments, is_same ? 0 : count);
+	pd_send_place(visit, &answer, bond->mapped,
+		      is_same ? 0 : bond->mapped_count);
 }
 
 /* ------------------------------------------------------------------ */

@@ -7,8 +7,8 @@
  * server does not answer. So threads of their own close what came from
  * clients, and the connections in which descriptors may lie unread.
  *
- * From Linux 6.16 on nothing has to come: pd_closer_refuse() has the kernel
- * turn away who sends a descriptor.
+ * Where none is due none has to come, from Linux 6.16 on: pd_closer_refuse()
+ * has the kernel turn away who sends one.
  */
 #ifndef POOLD_CLOSER_H
 #define POOLD_CLOSER_H

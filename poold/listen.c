@@ -4,7 +4,6 @@
 #include "poold/listen.h"
 
 #include "base/status.h"
-#include "poold/closer.h"
 
 #include <errno.h>
 #include <fcntl.h>
