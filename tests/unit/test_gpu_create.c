@@ -132,14 +132,15 @@ static void create_all(void *arg)
 	(void)arg;
 	th_assert_ok(pd_gpu_create(gpu, &plan, &pool));
 	assert_int_equal(pool.segment_bytes, SEGMENT);
-	assert_int_equal(pool.segments, (GPU_BYTES - 8 * MIB) / SEGMENT);
+	assert_int_equal(pool.segments,
+			 (GPU_BYTES - IP_BOARD_BYTES - 8 * MIB) / SEGMENT);
 	assert_int_equal(pool.parameter_bytes, 14 * MIB);
 	assert_int_equal(pool.clients, 17);
 	assert_string_equal(pool.gpu, pd_gpu_uuid(gpu));
 	assert_int_equal(pool.window_base, gpu->base);
-	assert_int_equal(pool.window_bytes, 8 * 56 * MIB);
+	assert_int_equal(pool.window_bytes, 8 * 54 * MIB);
 	assert_int_equal(pool.id[0] & 1, 1);
-	assert_int_equal(pd_gpu_free_bytes(gpu), 8 * MIB);
+	assert_int_equal(pd_gpu_free_bytes(gpu), IP_BOARD_BYTES + 8 * MIB);
 	for (uint32_t i = 0; i < pool.segments; i++) {
 		assert_true(pd_gpu_fd(gpu, i) >= 0);
 		assert_words(gpu, i, 0);
@@ -163,7 +164,8 @@ static void create_by_default(void *arg)
 
 	(void)arg;
 	th_assert_ok(pd_gpu_create(gpu, &plan, &pool));
-	assert_int_equal(pool.segments, GPU_BYTES / 8 * 7 / SEGMENT);
+	assert_int_equal(pool.segments,
+			 (GPU_BYTES / 8 * 7 - IP_BOARD_BYTES) / SEGMENT);
 	pd_gpu_close(gpu);
 }
 
@@ -239,8 +241,9 @@ static void create_beside_others(void *arg)
 	(void)arg;
 	th_assert_ok(dv_segment_create(gpu->device, 20 * MIB, &foreign));
 	th_assert_ok(pd_gpu_create(gpu, &plan, &pool));
-	assert_int_equal(pool.segments, (GPU_BYTES - 20 * MIB) / SEGMENT);
-	assert_int_equal(free_of(gpu), 0);
+	assert_int_equal(pool.segments,
+			 (GPU_BYTES - IP_BOARD_BYTES - 20 * MIB) / SEGMENT);
+	assert_int_equal(free_of(gpu), IP_BOARD_BYTES);
 	pd_gpu_close(gpu);
 }
 
@@ -258,7 +261,7 @@ static void create_while_others_take(void *arg)
 	(void)arg;
 	th_sim_fail_nth("cuMemCreate", 7, CUDA_ERROR_OUT_OF_MEMORY);
 	th_assert_ok(pd_gpu_create(gpu, &plan, &pool));
-	assert_int_equal(pool.segments, GPU_BYTES / SEGMENT);
+	assert_int_equal(pool.segments, (GPU_BYTES - IP_BOARD_BYTES) / SEGMENT);
 	pd_gpu_close(gpu);
 }
 

@@ -30,6 +30,7 @@ static const struct th_tensor large[] = { { "x", 5 * CHUNK + 5 } };
 /* The file that a hook has to do with, and how often it was there. */
 static _Atomic(int) watched;
 static atomic_uint reads;
+static atomic_uint passed; /* the gate */
 /* A hook waits until it is readable. */
 static int gate;
 
@@ -320,6 +321,7 @@ static ssize_t wait_at_gate(int fd, void *buffer, size_t bytes, off_t offset)
 	if (is_data(offset) && here.st_ino == there.st_ino) {
 		atomic_fetch_add(&reads, 1);
 		assert_int_equal(read(gate, &one, sizeof(one)), sizeof(one));
+		atomic_fetch_add(&passed, 1);
 	}
 	return __real_pread64(fd, buffer, bytes, offset);
 }
@@ -331,6 +333,7 @@ static void begin_stuck(struct pd_hosts *hosts, uint32_t model, int *file_out)
 	gate = eventfd(0, EFD_CLOEXEC | EFD_SEMAPHORE);
 	assert_true(gate >= 0);
 	reads = 0;
+	passed = 0;
 	watched = *file_out;
 	th_on_read = wait_at_gate;
 	th_assert_ok(
@@ -483,6 +486,7 @@ static void test_host_free_does_not_wait_for_the_stuck(void **state)
 	open_gate();
 	/* The threads end by themselves, and take everything with them. */
 	await_fds(before + 2);
+	assert_int_equal(passed, 4);
 	close(file);
 	close(gate);
 }
