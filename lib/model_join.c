@@ -103,7 +103,9 @@ static enum ps_status take_landed(struct lb_models *models, int fd)
 		    MAP_SHARED | (before == NULL ? 0 : MAP_FIXED), fd, 0);
 	if (page == MAP_FAILED)
 		return bs_fail_errno("mapping the page of what has landed");
-	models->landed = page;
+	/* Never another than before. */
+	if (before == NULL)
+		models->landed = page;
 	return PS_OK;
 }
 
