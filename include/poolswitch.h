@@ -1325,18 +1325,20 @@ ps_model_wait(struct ps_model *model, void *stream, uint32_t tensor);
 
 /** ps_model_release(): all work that uses the weights is done already. */
 #define PS_STREAM_DONE ((void *)(intptr_t)-1)
+/** The same: it may run on any stream of the current context. */
+#define PS_STREAM_ANY ((void *)(intptr_t)-2)
 
 /**
  * ps_model_release() - this run has no more to read
  * @model: in use
- * @stream: the one on which it ran; PS_STREAM_DONE
+ * @stream: the one on which it ran; PS_STREAM_DONE; PS_STREAM_ANY
  *
  * Returns at once; the model stays until the work submitted so far on @stream
  * is done. A run on several streams joins them first.
  *
  * Return: PS_OK; PS_INVALID_ARGUMENT: not in use; PS_AGAIN: the stream
- * captures, release after the launch; PS_DRIVER: released all the same, behind
- * all work of the device; PS_FORKED.
+ * captures (of PS_STREAM_ANY: any does), release after the launch; PS_DRIVER:
+ * released all the same, behind all work of the device; PS_FORKED.
  */
 PS_API PS_MUST_CHECK enum ps_status ps_model_release(struct ps_model *model,
 						     void *stream);

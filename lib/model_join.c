@@ -12,6 +12,7 @@
 #include "lib/model.h"
 
 #include "base/status.h"
+#include "lib/process.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -267,7 +268,8 @@ static void free_models(struct lb_models *models)
 	if (models->landed != NULL)
 		munmap((void *)(uintptr_t)models->landed,
 		       sizeof(*models->landed));
-	if (models->page != NULL)
+	/* A child has a hole there, or what it has mapped in it. */
+	if (models->page != NULL && !lb_is_forked())
 		munmap(models->page, sizeof(*models->page));
 	if (models->page_fd >= 0)
 		close(models->page_fd);

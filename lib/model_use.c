@@ -45,9 +45,10 @@ static bool has_failed(const struct ps_model *model)
 			       __ATOMIC_SEQ_CST) != model->failed;
 }
 
+/* Of a model that was removed it is another's. */
 void lb_model_clear_word(struct ps_model *model)
 {
-	if (!model->is_held)
+	if (!model->is_held && !model->is_removed)
 		(void)lb_model_turn_word(model, IP_USE_BUSY, IP_USE_IDLE);
 }
 
@@ -75,6 +76,9 @@ void lb_model_settle(struct ps_model *model)
 static bool try_begin(struct ps_model *model)
 {
 	if (!model->is_right || has_failed(model))
+		return false;
+	/* Asked for: when its runs have ended it goes, and is asked for anew. */
+	if (model->owes && model->uses == 0)
 		return false;
 	if (!model->is_held &&
 	    !lb_model_turn_word(model, IP_USE_IDLE, IP_USE_BUSY))
@@ -153,22 +157,34 @@ static enum ps_status refuse_failed(const struct ps_model *model)
 		       model->name);
 }
 
-/* With requests: another thread may have had it placed meanwhile. */
+static enum ps_status refuse_ending(const struct ps_model *model)
+{
+	return bs_fail(PS_BUSY,
+		       "runs of this process on model %s, which the daemon has "
+		       "asked for, have not ended yet",
+		       model->name);
+}
+
+/* With requests: another thread may have had it placed meanwhile.
+ * *is_ending_out: runs that were released are to end first. */
 static enum ps_status begin_locked(struct ps_model *model, uint32_t priority,
-				   uint32_t wait_ms)
+				   uint32_t wait_ms, bool *is_ending_out)
 {
 	struct lb_models *models = model->models;
-	bool has_begun, is_held, is_removed;
+	bool has_begun, is_used, is_removed;
 
 	bs_lock_take(&models->lock);
 	has_begun = try_begin(model);
-	is_held = model->is_held;
+	is_used = model->is_held && model->uses > 0;
+	*is_ending_out = !has_begun && model->is_held && !is_used;
 	is_removed = model->is_removed;
 	bs_lock_drop(&models->lock);
 	if (has_begun)
 		return PS_OK;
-	if (is_held)
+	if (is_used)
 		return refuse_failed(model);
+	if (*is_ending_out)
+		return refuse_ending(model);
 	if (is_removed)
 		return bs_fail(PS_NO_MODEL,
 			       "model %s was removed since it was attached to: "
@@ -191,16 +207,20 @@ static enum ps_status begin_late(struct ps_model *model, uint32_t priority,
 	struct lb_lease *lease = model->models->lease;
 	int64_t begun, left, turn;
 	enum ps_status status;
+	bool is_ending;
 
 	for (;;) {
 		begun = lb_now_ms();
 		left = until_ms > begun ? until_ms - begun : 0;
 		turn = left < TURN_MS ? left : TURN_MS;
 		bs_lock_take(&lease->requests);
-		status = begin_locked(model, priority, (uint32_t)turn);
+		status = begin_locked(model, priority, (uint32_t)turn,
+				      &is_ending);
 		bs_lock_drop(&lease->requests);
-		if (!may_change(status) || turn == left ||
-		    lb_now_ms() - begun < turn)
+		if (is_ending && left > 0)
+			lb_model_reap(model, true);
+		else if (!may_change(status) || turn == left ||
+			 lb_now_ms() - begun < turn)
 			return status;
 		poll(NULL, 0, 1);
 	}
@@ -307,7 +327,9 @@ static enum ps_status fence_run(struct ps_model *model, void *stream,
 
 	if (run == NULL)
 		return bs_fail(PS_HOST_MEMORY, "no host memory for a fence");
-	status = dv_fence_record(device, stream, &run->fence);
+	status = stream == PS_STREAM_ANY
+			 ? dv_fence_record_all(device, &run->fence)
+			 : dv_fence_record(device, stream, &run->fence);
 	if (status == PS_OK)
 		*run_out = run;
 	else
@@ -315,10 +337,12 @@ static enum ps_status fence_run(struct ps_model *model, void *stream,
 	return status;
 }
 
-/* Where no fence can be had. */
+/* Where no fence can be had. PS_AGAIN: nothing was waited for, for a stream
+ * captures. */
 static enum ps_status wait_for_all(struct ps_model *model)
 {
-	(void)dv_synchronize(model->models->lease->pool->device);
+	if (dv_synchronize(model->models->lease->pool->device) == PS_AGAIN)
+		return PS_AGAIN;
 	return bs_fail_prefix(PS_DRIVER,
 			      "model %s is released behind all work of the "
 			      "GPU, for its stream has no fence",
@@ -353,10 +377,10 @@ static enum ps_status release(struct ps_model *model, void *stream)
 	lb_model_reap(model, false);
 	if (stream != PS_STREAM_DONE)
 		status = fence_run(model, stream, &run);
+	if (status != PS_OK && status != PS_AGAIN)
+		status = wait_for_all(model);
 	if (status == PS_AGAIN)
 		return status;
-	if (status != PS_OK)
-		status = wait_for_all(model);
 	if (end_use(model, run))
 		return status;
 	if (run != NULL) {

@@ -42,7 +42,7 @@ static void note_yield(struct ps_model *model, struct ip_yield *yield,
 	model->yield = *yield;
 }
 
-/* What the driver does not unmap stays mapped until it is asked for again. */
+/* What the driver does not unmap is still owed, and tried again. */
 static enum ip_yielded_state give_up(struct ps_model *model,
 				     struct ip_yield *yield)
 {
@@ -55,9 +55,14 @@ static enum ip_yielded_state give_up(struct ps_model *model,
 	note_yield(model, yield, busy);
 	unmaps = model->place != 0 && (yield->flags & IP_YIELD_UNMAP) != 0;
 	bs_lock_drop(&models->lock);
-	if (busy || (unmaps && lb_model_unmap(model) != PS_OK))
+	if (busy)
 		return IP_YIELDED_BUSY;
-	return IP_YIELDED_IDLE;
+	if (!unmaps || lb_model_unmap(model) == PS_OK)
+		return IP_YIELDED_IDLE;
+	bs_lock_take(&models->lock);
+	model->owes = true;
+	bs_lock_drop(&models->lock);
+	return IP_YIELDED_BUSY;
 }
 
 /* With the turn nobody has it placed meanwhile, nor detaches from it. */

@@ -166,7 +166,8 @@ static double least(const struct sums *sums, double most, double other,
 		bool is_hasty = haste < 1;
 		uint32_t groups;
 
-		if (middle <= none || middle >= most)
+		/* A millionth of it is less than can be measured. */
+		if (most - none <= most * 1e-6)
 			return most;
 		if (find_within(sums, is_hasty ? other : middle,
 				is_hasty ? middle : other, end, &groups))

@@ -112,8 +112,10 @@ static bool has_nothing(const struct pd_agent *agent, uint32_t slot)
 {
 	struct pd_client_view view;
 
+	/* One that has joined for models was welcomed, and may use them. */
 	return pd_core_client(agent->core, slot, &view) &&
 	       view.presence == PD_AWAY &&
+	       (view.record.flags & PD_CLIENT_JOINED) == 0 &&
 	       view.leased + view.parked + view.outside + view.opened == 0;
 }
 

@@ -21,6 +21,10 @@
 /* A fence costs about as much as a copy's start: none for less than this. */
 #define FENCE_BYTES (UINT64_C(1) << 20)
 
+/* So much at once, so that a load that is more urgent waits no longer than
+ * for this; from here on copies are as fast as they get. */
+#define PIECE_BYTES (UINT64_C(16) << 20)
+
 /* Of what has to be done, or everybody who waits hangs: a word that ends a
  * load, the fence behind it. When it cannot be, the keeper starts another
  * agent, which goes on from what the board says. */
@@ -240,7 +244,7 @@ static enum ps_status begin(struct pd_loader *loader, struct pd_load_task *task)
 	return PS_OK;
 }
 
-/* As much of the group as lies in one segment. */
+/* As much of the group as lies in one segment, and is one piece. */
 static enum ps_status copy_piece(struct pd_loader *loader,
 				 struct pd_load_task *task, uint64_t end)
 {
@@ -253,6 +257,8 @@ static enum ps_status copy_piece(struct pd_loader *loader,
 
 	if (bytes > segment - offset)
 		bytes = segment - offset;
+	if (bytes > PIECE_BYTES)
+		bytes = PIECE_BYTES;
 	to = pd_gpu_segment_address(loader->gpu, task->load.segment[number]);
 	status = dv_copy_in_async(loader->device, to + offset,
 				  task->load.memory + task->at, bytes,

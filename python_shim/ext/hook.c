@@ -75,11 +75,13 @@ static PyObject *wait_and_call(struct hook *self, struct ps_model *model,
  * launches it uses the model then. */
 static enum ps_status release(struct hook *self, struct ps_model *model)
 {
-	void *stream = NULL;
+	void *stream;
 	enum ps_status status;
 
-	if (!current_stream(self, &stream))
+	if (!current_stream(self, &stream)) {
 		PyErr_Clear();
+		stream = PS_STREAM_ANY;
+	}
 	status = py_model_release(self->model, model, stream);
 	if (status == PS_AGAIN)
 		status = py_model_release(self->model, model, PS_STREAM_DONE);

@@ -92,17 +92,14 @@ static PyObject *model_detach(PyObject *object, PyObject *unused)
 	return py_none(status);
 }
 
-/* The last release is behind all that was submitted, whatever the stream. */
+/* Behind all that was submitted, whatever the stream. While one captures it
+ * stays in use, and attached. */
 static void drop(struct ps_model *model, Py_ssize_t uses)
 {
-	enum ps_status status;
+	enum ps_status status = PS_OK;
 
-	for (; uses > 0; uses--) {
-		status = ps_model_release(model, NULL);
-		if (status == PS_AGAIN)
-			status = ps_model_release(model, PS_STREAM_DONE);
-		(void)status;
-	}
+	for (; uses > 0 && status != PS_AGAIN; uses--)
+		status = ps_model_release(model, PS_STREAM_ANY);
 	status = ps_model_detach(model);
 	(void)status;
 }

@@ -8,6 +8,7 @@
  * three each.
  */
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -274,6 +275,55 @@ static void test_models_release_serves_who_waits(void **state)
 	th_await(wanter.link);
 	th_client_finish(&wanter);
 	th_client_finish(&holder);
+	th_models_remove(both, 2);
+	th_daemon_stop(&daemon);
+}
+
+/* The next run is submitted before the last one is done: each is released on
+ * its stream, and at any time one is under way. */
+static void run_without_a_gap(int link)
+{
+	struct pollfd told = { .fd = link, .events = POLLIN };
+	struct ps_model *attached;
+	struct worker worker;
+	struct th_copy copy[2];
+	CUstream stream[2];
+
+	setenv("POOLSWITCH_SIM_BANDWIDTH", "256M", 1); /* a run takes 20 ms */
+	worker = begin("eager");
+	attached = th_model_attach(worker.pool, &alpha);
+	for (int i = 0; i < 2; i++) {
+		th_copy_init(&copy[i], worker.gpu, &alpha);
+		stream[i] = th_gpu_stream(worker.gpu, CU_STREAM_NON_BLOCKING);
+	}
+	th_tell(link);
+	for (int i = 0; poll(&told, 1, 0) == 0; i++) {
+		th_model_use(attached);
+		th_copy_submit(&copy[i % 2], attached, stream[i % 2]);
+		th_assert_ok(ps_model_release(attached, stream[i % 2]));
+		th_cu(worker.gpu->driver->cuStreamSynchronize(
+			stream[(i + 1) % 2]));
+	}
+	th_await(link);
+	th_assert_ok(ps_detach(worker.pool));
+}
+
+static void test_models_runs_without_a_gap_give_way(void **state)
+{
+	struct th_client eager, wanter;
+	struct th_daemon daemon;
+
+	(void)state;
+	th_daemon_start(&daemon, NULL);
+	th_model_add(&alpha);
+	th_model_add(&beta);
+	th_client_start(&eager, run_without_a_gap);
+	th_await(eager.link);
+	th_client_start(&wanter, want_beta_long);
+	th_await(wanter.link);
+	th_await(wanter.link);
+	th_client_finish(&wanter);
+	th_client_finish(&eager);
 	th_models_remove(both, 2);
 	th_daemon_stop(&daemon);
 }
@@ -553,6 +603,7 @@ static const struct th_test tests[] = {
 	TH_DAEMON_TEST(test_models_switch_brings_each_back),
 	TH_DAEMON_TEST(test_models_in_use_are_not_evicted),
 	TH_DAEMON_TEST(test_models_release_serves_who_waits),
+	TH_DAEMON_TEST(test_models_runs_without_a_gap_give_way),
 	TH_DAEMON_TEST(test_models_captured_graph_is_right_after_reload),
 	TH_DAEMON_TEST(test_models_larger_than_the_region_are_refused),
 	TH_DAEMON_TEST(test_models_pinned_stay),
