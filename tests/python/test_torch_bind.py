@@ -175,6 +175,13 @@ class BindTest(support.SwitchTest):
                          bound.model.tensors["1.running_mean"].address)
         self.assert_same_runs(module, bound, x)
 
+    def test_what_a_norm_does_not_read_delays_it_not(self):
+        module, x = convolutions().eval(), torch.randn(2, 3, 8, 8)
+        bound = self.bind(module, "unread", x, slack=0)
+        self.assert_same_runs(module, bound, x)
+        self.assertLess(bound.waits["1"], bound.model.tensors["3.weight"].number)
+        self.assertNotIn("", bound.waits)
+
     def test_norm_in_training_has_its_own(self):
         module, x = convolutions().train(), torch.randn(2, 3, 8, 8)
         bound = self.bind(module, "training", x)
@@ -280,6 +287,29 @@ class SaveTest(support.FolderTest):
         order = self.save(Reversed(), torch.randn(2, 64))
         self.assertEqual(order, [f"layers.{i}.{part}" for i in (3, 2, 1, 0)
                                  for part in ("weight", "bias")])
+
+    def test_unread_goes_before_what_its_module_read(self):
+        order = self.save(convolutions().eval(), torch.randn(2, 3, 8, 8))
+        self.assertEqual(order.index("1.num_batches_tracked"),
+                         order.index("0.bias") + 1)
+
+    def test_unread_of_a_called_module_goes_before_the_next(self):
+        class Keeps(nn.Identity):
+            def __init__(self):
+                super().__init__()
+                self.register_buffer("kept", torch.zeros(2))
+        order = self.save(nn.Sequential(nn.Linear(4, 4), Keeps(), nn.Linear(4, 4)),
+                          torch.randn(4))
+        self.assertEqual(order, ["0.weight", "0.bias", "1.kept", "2.weight",
+                                 "2.bias"])
+
+    def test_what_is_not_called_goes_last(self):
+        class Skips(Reversed):
+            def forward(self, x):
+                return self.layers[3](x)
+        order = self.save(Skips(), torch.randn(2, 64))
+        self.assertEqual(order[:3], ["layers.3.weight", "layers.3.bias",
+                                     "layers.0.weight"])
 
     def test_recorded_order_is_kept(self):
         module = Reversed()

@@ -24,6 +24,34 @@ def _ancestors(module: str):
     yield ""
 
 
+def file_order(names, record: Record) -> list[str]:
+    """The names in the order in which their bytes are wanted.
+
+    A module waits for all that it has: so what it did not read goes before the
+    first that it did, or that those in it did, and not behind the whole model.
+    Where no such was read, before what the next module read; what modules have
+    that were not called goes last.
+    """
+    read = {name: place for place, name in enumerate(record.order)}
+    own: dict[str, int] = {}
+    first: dict[str, int] = {}
+    for name, place in read.items():
+        own.setdefault(_owner(name), place)
+        for module in _ancestors(_owner(name)):
+            first.setdefault(module, place)
+    following = len(read)
+    for module in reversed(record.called):
+        following = first.setdefault(module, following)
+
+    def place(name):
+        owner = _owner(name)
+        if name in read:
+            return read[name], 1
+        return own.get(owner, first.get(owner, len(read) + 1)), 0
+
+    return sorted(names, key=place)
+
+
 def needs(record: Record, numbers: dict[str, int]) -> dict[str, int]:
     """By module: the last tensor that it waits for.
 

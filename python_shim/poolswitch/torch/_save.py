@@ -13,7 +13,7 @@ import tempfile
 
 import torch
 
-from poolswitch.torch import _record
+from poolswitch.torch import _places, _record
 from poolswitch.torch._dtypes import NAME_OF
 
 
@@ -23,16 +23,18 @@ def save_model(module: torch.nn.Module, path, *args, order: list[str] | None = N
 
     args, kwargs: of a run of the module, which tells the order; without them it
     is that of the last run that was recorded (record_order(), a bound module's
-    first), or that of the definition. order: names, said by the caller; what they
-    leave out comes last. Tied weights are written once. The file is there whole
-    or not at all.
+    first), or that of the definition; what a module has and did not read goes
+    before what it read. order: names, said by the caller; what they leave out
+    comes last. Tied weights are written once. The file is there whole or not at
+    all.
     """
     if order is None and (args or kwargs):
-        order = _record.record_order(module, *args, **kwargs)
-    if order is None:
-        record = _record.latest(module)
-        order = record.order if record else []
-    tensors = _ordered(_untied(module), order)
+        _record.record_order(module, *args, **kwargs)
+    tensors = _untied(module)
+    record = _record.latest(module)
+    if order is None and record is not None:
+        order = _places.file_order(tensors, record)
+    tensors = _ordered(tensors, order or [])
     _write(os.fsdecode(path), tensors, metadata)
     return list(tensors)
 
