@@ -145,6 +145,25 @@ class BindTest(support.SwitchTest):
                          max(number for name, number in numbers.items()
                              if name.startswith("attention.")))
 
+    def test_part_that_is_not_called_delays_nothing_and_waits_itself(self):
+        class Trains(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.main = Reversed()
+                self.aux = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64))
+                self.wants_aux = False
+
+            def forward(self, x):
+                return self.aux(x) if self.wants_aux else self.main(x)
+
+        module, x = Trains().eval(), torch.randn(2, 64)
+        bound = self.bind(module, "aux", x, slack=0)
+        self.assert_same_runs(module, bound, x)
+        self.assertNotIn("", bound.waits)
+        self.assertEqual(bound.waits["aux.1"], len(bound.model.tensors) - 1)
+        module.wants_aux = bound.module.wants_aux = True
+        self.assert_same_runs(module, bound, x)
+
     def test_waits_near_each_other_are_one(self):
         module, x = Reversed().eval(), torch.randn(2, 64)
         bound = self.bind(module, "merged", x, slack=1 << 20)

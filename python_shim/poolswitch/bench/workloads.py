@@ -31,7 +31,8 @@ def _resnet152(torch):
 
 def _inception(torch):
     import torchvision
-    return torchvision.models.inception_v3(weights=None, init_weights=False).eval()
+    return torchvision.models.inception_v3(weights=None, init_weights=False,
+                                           aux_logits=False).eval()
 
 
 def _bert(torch):

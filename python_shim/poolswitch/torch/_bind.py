@@ -367,7 +367,8 @@ def bind(module: torch.nn.Module, model, *, pool: poolswitch.Pool | None = None,
     waited for on the current stream where a module begins that needs it, and
     released behind it. Who needs what the first run shows, which waits for
     everything before it begins. Later runs may take other ways through the
-    module: what the first did not read is waited for early.
+    module: what the first did not read is waited for early, or, of a part of which
+    it neither called nor read anything, where a module of that part is called.
 
     Buffers that a module writes get copies of their own: those of normalization
     layers that train, and all that the first run wrote; bind in the mode in which

@@ -57,7 +57,8 @@ def needs(record: Record, numbers: dict[str, int]) -> dict[str, int]:
 
     numbers: of the tensors by each name of the module's state. A weight is waited
     for where it was read, and where it belongs; when its module was not called,
-    where the nearest around it was that was.
+    where the nearest around it was that was. Where nothing was called or read of a
+    whole part of the module, that waits when it is: at each module of it.
     """
     needed: dict[str, int] = {}
 
@@ -68,14 +69,32 @@ def needs(record: Record, numbers: dict[str, int]) -> dict[str, int]:
         for name in names:
             if name in numbers:
                 need(module, numbers[name])
+    touched = _touched(record)
     for name, number in numbers.items():
-        owner = _owner(name)
-        if owner not in record.called:
+        skipped, called = _skipped(_owner(name), record)
+        for module in skipped:
             # It may be called another time.
-            need(owner, number)
-        need(next(each for each in _ancestors(owner)
-                  if each in record.called or each == ""), number)
+            need(module, number)
+        if not skipped or skipped[-1] in touched:
+            need(called, number)
     return needed
+
+
+def _touched(record: Record) -> set[str]:
+    """The modules that were called or read from, and all around them."""
+    owners = {_owner(name) for name in record.order}
+    return {around for module in owners.union(record.called)
+            for around in _ancestors(module)}
+
+
+def _skipped(module: str, record: Record) -> tuple[list[str], str]:
+    """The module and those around it up to one that was called; and that one."""
+    skipped = []
+    for each in _ancestors(module):
+        if each in record.called or each == "":
+            return skipped, each
+        skipped.append(each)
+    raise AssertionError("the whole is around all")
 
 
 def merged(needed: dict[str, int], record: Record, ends: list[int],
