@@ -55,8 +55,7 @@ class Pair:
             kind, groups = PLANS[plan]
             poolswitch.add(name, bench.files[seed], plan=kind, groups=groups,
                            socket=bench.daemon.socket)
-            with torch.device("meta"):
-                module = bench.workload.make(torch)
+            module = workloads.empty(torch, bench.workload)
             self.runs.append(runs.Eager(module, name, bench.inputs,
                                         bench.workload.output))
         for _ in range(WARM):

@@ -42,8 +42,7 @@ class Worker:
 
     def run(self) -> str:
         if self._run is None:
-            with torch.device("meta"):
-                module = self._workload.make(torch)
+            module = workloads.empty(torch, self._workload)
             inputs = workloads.make_inputs(torch, self._workload, runs.device())
             self._run = runs.Eager(module, self._name, inputs, self._workload.output)
             for _ in range(3):

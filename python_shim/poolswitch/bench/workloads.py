@@ -107,6 +107,16 @@ def build(torch, workload: Workload, seed: int):
         return workload.make(torch)
 
 
+def empty(torch, workload: Workload):
+    """A module to be bound, whose weights are nobody's: on the meta device where
+    they are large. Elsewhere not, as buffers that are not saved must have been
+    made."""
+    if not workload.is_large:
+        return workload.make(torch)
+    with torch.device("meta"):
+        return workload.make(torch)
+
+
 def make_inputs(torch, workload: Workload, device):
     with seeded(torch, 7):
         return tuple(each.to(device) for each in workload.inputs(torch))
