@@ -23,8 +23,8 @@ def _weights(module):
 class Plain:
     """A module with weights of its own in host memory, and a run of it."""
 
-    def __init__(self, module, inputs, output, *, pinned: bool):
-        self._module, self._inputs, self._output = module, inputs, output
+    def __init__(self, module, inputs, *, pinned: bool):
+        self._module, self._inputs = module, inputs
         self._host = {name: tensor.detach().clone().pin_memory() if pinned
                       else tensor.detach().clone()
                       for name, tensor in _weights(module)}
@@ -34,14 +34,14 @@ class Plain:
 
     def run(self) -> None:
         with torch.inference_mode():
-            self.result = self._output(self._module(*self._inputs))
+            self.result = self._module(*self._inputs)
 
 
 class Resident(Plain):
     """Its weights are on the GPU already."""
 
-    def __init__(self, module, inputs, output):
-        super().__init__(module.cuda(), inputs, output, pinned=False)
+    def __init__(self, module, inputs):
+        super().__init__(module.cuda(), inputs, pinned=False)
 
     def __call__(self):
         self.run()
@@ -50,8 +50,8 @@ class Resident(Plain):
 class TensorByTensor(Plain):
     """.to("cuda"), each tensor by itself; then the run."""
 
-    def __init__(self, module, inputs, output, *, pinned: bool):
-        super().__init__(module, inputs, output, pinned=pinned)
+    def __init__(self, module, inputs, *, pinned: bool):
+        super().__init__(module, inputs, pinned=pinned)
         self._pinned = pinned
         self._slots = dict(_weights(module))
 
@@ -84,8 +84,8 @@ class _Flat:
 class FlatCopy(Plain):
     """All weights as one copy from pageable memory; then the run."""
 
-    def __init__(self, module, inputs, output):
-        super().__init__(module, inputs, output, pinned=False)
+    def __init__(self, module, inputs):
+        super().__init__(module, inputs, pinned=False)
         size = _Flat.bytes_of(self._host)
         self._from = torch.empty(size, dtype=torch.uint8)
         self._to = torch.empty(size, dtype=torch.uint8, device="cuda")
@@ -121,8 +121,8 @@ def _copy_groups(link, memory, host, ends):
 class HostSignalled(Plain):
     """PipeSwitch's: @groups alike in bytes, a word over a pipe for each."""
 
-    def __init__(self, module, inputs, output, groups: int):
-        super().__init__(module, inputs, output, pinned=False)
+    def __init__(self, module, inputs, groups: int):
+        super().__init__(module, inputs, pinned=False)
         size = _Flat.bytes_of(self._host)
         host = torch.empty(size, dtype=torch.uint8)
         flat = _Flat(self._host, host)

@@ -34,14 +34,14 @@ def timed(run) -> int:
 class Eager:
     """A bound module as a program calls it."""
 
-    def __init__(self, module, name: str, inputs, output):
-        self._module, self._inputs, self._output = module, inputs, output
+    def __init__(self, module, name: str, inputs):
+        self._module, self._inputs = module, inputs
         self.bound = poolswitch.torch.bind(module, name)
         self.model = self.bound.model
 
     def __call__(self):
         with torch.inference_mode():
-            self.result = self._output(self._module(*self._inputs))
+            self.result = self._module(*self._inputs)
 
     def check(self, expected) -> None:
         """Bit by bit: the kernels are the same, so are their results."""
@@ -62,7 +62,7 @@ class Captured:
             synchronize()
             self._graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self._graph):
-                self.result = eager._output(eager._module(*eager._inputs))
+                self.result = eager._module(*eager._inputs)
 
     def __call__(self):
         with self._eager.bound.run():
@@ -97,7 +97,7 @@ def times_of_parts(eager: Eager, repeats: int = 5) -> dict[int, float]:
         graph = torch.cuda.CUDAGraph()
         with torch.inference_mode(), torch.cuda.graph(graph):
             stamp("begin")
-            eager._output(eager._module(*eager._inputs))
+            eager._module(*eager._inputs)
             stamp("end")
     finally:
         for handle in handles:

@@ -56,8 +56,7 @@ class Pair:
             poolswitch.add(name, bench.files[seed], plan=kind, groups=groups,
                            socket=bench.daemon.socket)
             module = workloads.empty(torch, bench.workload)
-            self.runs.append(runs.Eager(module, name, bench.inputs,
-                                        bench.workload.output))
+            self.runs.append(runs.Eager(module, name, bench.inputs))
         for _ in range(WARM):
             for run in self.runs:
                 run()
@@ -115,7 +114,7 @@ class Bench:
         poolswitch.torch.save_model(module, path, *self.inputs)
         self.files[seed] = path
         with torch.inference_mode():
-            self.expected.append(self.workload.output(module(*self.inputs)).clone())
+            self.expected.append(module(*self.inputs).clone())
         del module
         if runs.device().type == "cuda":
             torch.cuda.empty_cache()
@@ -232,18 +231,16 @@ class Bench:
         self.put(row, times, "ready")
 
     def _today(self):
-        inputs, output = self.inputs, self.workload.output
-        run = baselines.Resident(self._module(), inputs, output)
+        inputs = self.inputs
+        run = baselines.Resident(self._module(), inputs)
         self._time("ready, weights of its own", run)
         for pinned in (True, False):
-            run = baselines.TensorByTensor(self._module(), inputs, output,
-                                           pinned=pinned)
-            run.run_inputs = inputs
+            run = baselines.TensorByTensor(self._module(), inputs, pinned=pinned)
             self._time(f".to() each tensor, {'pinned' if pinned else 'pageable'}",
                        run, run.forget)
         self._time("one copy, not pinned",
-                   baselines.FlatCopy(self._module(), inputs, output))
-        run = baselines.HostSignalled(self._module(), inputs, output,
+                   baselines.FlatCopy(self._module(), inputs))
+        run = baselines.HostSignalled(self._module(), inputs,
                                       self.workload.hand_groups)
         self._time("host-signalled pipeline", run)
         run.end()

@@ -44,7 +44,7 @@ class Worker:
         if self._run is None:
             module = workloads.empty(torch, self._workload)
             inputs = workloads.make_inputs(torch, self._workload, runs.device())
-            self._run = runs.Eager(module, self._name, inputs, self._workload.output)
+            self._run = runs.Eager(module, self._name, inputs)
             for _ in range(3):
                 self._run()
         return str(runs.timed(self._run))
