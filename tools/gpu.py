@@ -89,9 +89,17 @@ def switches_of(folder):
               name]) for name in SWITCHED]
 
 
+def argv_of(folder, command):
+    """A test in Python lies in the checkout; the others in the build."""
+    if pathlib.Path(command[0]).name.startswith("python"):
+        script = ROOT / "tests/python" / pathlib.Path(command[1]).name
+        return [sys.executable, str(script), *command[2:]]
+    return [str(folder / command[0]), *command[1:]]
+
+
 def programs_of(folder, only):
     """(kind, name, command) of each program to run."""
-    found = [("test", name, [str(folder / command[0]), *command[1:]])
+    found = [("test", name, argv_of(folder, command))
              for name, command in sorted(suite_of(folder).items())]
     found.append(("demo", "demo", [str(folder / "demo/poolswitch-demo")]))
     found += [("bench", path.name, [str(path)])
@@ -130,6 +138,9 @@ def run_one(kind, name, argv, out, env):
                 stderr=subprocess.STDOUT, timeout=TIMEOUT_S[kind]).returncode
         except subprocess.TimeoutExpired:
             status = 124
+        except OSError as error:
+            file.write(f"{argv[0]}: {error}\n".encode())
+            status = 127
     print(log.read_text(errors="replace"), end="", flush=True)
     return status
 
