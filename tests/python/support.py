@@ -5,7 +5,6 @@
 import json
 import os
 import pathlib
-import signal
 import struct
 import subprocess
 import sys
@@ -97,7 +96,9 @@ class DaemonTest(unittest.TestCase):
 
     @classmethod
     def end(cls):
-        cls.daemon.send_signal(signal.SIGTERM)
+        import poolswitch
+        # A signal lets it wait for its clients, and this process may be one.
+        poolswitch.ask("shutdown", socket=cls.socket)
         cls.daemon.wait(WAIT_S)
         cls.daemon.stdout.close()
 
