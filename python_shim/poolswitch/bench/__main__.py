@@ -38,16 +38,18 @@ def main(argv) -> int:
         print(f"skipped: {error}")
         return SKIPPED
     names = options.workload or [name for name in workloads.ALL if name != "tiny"]
-    out = figures.Figures("switch", quick=options.samples < 1000)
+    out = figures.Figures("switch", quick=options.samples < 1000,
+                          path=options.json)
     for name in names:
-        with tempfile.TemporaryDirectory(prefix="poolswitch-bench-") as folder:
+        with out.group(name), tempfile.TemporaryDirectory(
+                prefix="poolswitch-bench-") as folder:
             switch.measure(workloads.ALL[name], out, options, folder)
-    if options.json:
-        out.write(options.json)
     for line in out.missed():
         print(f"missed: {line['metric']}: {line['value']:.6g} {line['unit']}, "
               f"{line['relation']} {line['bound']:.6g}")
-    return 0
+    for what in out.failed:
+        print(f"failed: {what}")
+    return 1 if out.failed else 0
 
 
 if __name__ == "__main__":

@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import statistics
 import subprocess
 import time
+import traceback
 
 #: Above so many samples the mean's distribution is a normal one.
 NORMAL_95 = 1.96
@@ -43,9 +45,11 @@ def first_line(*command: str) -> str:
 
 
 class Figures:
-    """Lines in the form of bench/results, each printed as it comes."""
+    """Lines in the form of bench/results, each printed and written as it comes:
+    what fails later costs none that is there."""
 
-    def __init__(self, bench: str, *, quick: bool, commit: str | None = None):
+    def __init__(self, bench: str, *, quick: bool, path: str | None = None,
+                 commit: str | None = None):
         name, _, driver = first_line(
             "nvidia-smi", "--query-gpu=name,driver_version",
             "--format=csv,noheader").partition(", ")
@@ -56,13 +60,31 @@ class Figures:
             "quick": quick,
             "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
         self._bench = bench
+        self._path = path
         self.lines: list[dict] = []
+        #: What was to be measured and was not.
+        self.failed: list[str] = []
+
+    @contextlib.contextmanager
+    def group(self, what: str):
+        """A with statement around rows without which the others go on."""
+        try:
+            yield
+        except Exception:
+            traceback.print_exc()
+            self.failed.append(what)
+
+    def _keep(self, line: dict) -> None:
+        self.lines.append(line)
+        if self._path:
+            with open(self._path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
 
     def put(self, case: str, metric: str, value: float, unit: str, samples: int,
             baseline: str | None = None) -> None:
-        self.lines.append({"bench": self._bench, "case": case, "metric": metric,
-                           "value": value, "unit": unit, "samples": samples,
-                           "baseline": baseline, **self._head})
+        self._keep({"bench": self._bench, "case": case, "metric": metric,
+                    "value": value, "unit": unit, "samples": samples,
+                    "baseline": baseline, **self._head})
         print(f"  {case:34} {metric:36} {value:12.6g} {unit}", flush=True)
 
     def put_times(self, case: str, metric: str, times_ns,
@@ -77,15 +99,10 @@ class Figures:
         self.put(case, metric, value, unit, samples)
         bound = most if least is None else least
         met = value <= bound if least is None else value >= bound
-        self.lines.append({**self.lines[-1], "case": "target",
-                           "metric": f"{case}: {metric}",
-                           "relation": "at most" if least is None else "at least",
-                           "bound": bound, "met": met})
+        self._keep({**self.lines[-1], "case": "target",
+                    "metric": f"{case}: {metric}",
+                    "relation": "at most" if least is None else "at least",
+                    "bound": bound, "met": met})
 
     def missed(self) -> list[dict]:
         return [line for line in self.lines if line.get("met") is False]
-
-    def write(self, path) -> None:
-        with open(path, "a", encoding="utf-8") as file:
-            for line in self.lines:
-                file.write(json.dumps(line) + "\n")

@@ -105,6 +105,7 @@ class Bench:
         self.random = random.Random(options.seed)
         self.inputs = workloads.make_inputs(torch, workload, runs.device())
         self.files, self.expected = {}, []
+        self.wire_ms, self.planned = 0.0, []
         for seed in SEEDS:
             self._make(seed, pathlib.Path(folder) / f"{seed}.safetensors")
 
@@ -137,29 +138,43 @@ class Bench:
                      "ms", len(samples))
         return samples[len(samples) // 2]
 
-    def cold(self, plan: str, count: int):
-        pair = Pair(self, plan)
+    def cold(self, pair, plan: str, count: int):
         with runs.no_device_memory_made(self.daemon):
             samples = pair.samples(count)
         self.put(f"cold, {plan}", [cold for cold, _ in samples], "ready")
-        return pair, samples
+        return samples
 
     def run(self) -> None:
-        pair, samples = self.cold("planned", self.options.samples)
-        model = pair.runs[0].model
-        self.put("ready", [ready for _, ready in samples])
-        is_gpu = runs.device().type == "cuda"
-        wire_ms = self.wire(model.bytes) if is_gpu else 0.0
-        self._judge_overhead(samples, wire_ms)
-        if is_gpu:
-            self._captured(pair, wire_ms)
+        """Each group of rows by itself."""
+        with self._group("planned"):
+            self._rows_of(Pair(self, "planned"))
         if not self.workload.is_large:
-            self._plans(samples)
-        if is_gpu and not self.workload.is_large:
-            self._today()
-            self._process()
-        if is_gpu and self.workload.is_large:
-            self._judge_rate(model, wire_ms)
+            with self._group("fixed plans"):
+                self._plans(self.planned)
+        if runs.device().type == "cuda" and not self.workload.is_large:
+            with self._group("today"):
+                self._today()
+            with self._group("a process"):
+                self._process()
+
+    def _group(self, what):
+        return self.out.group(f"{self.workload.name}: {what}")
+
+    def _rows_of(self, pair):
+        model = pair.runs[0].model
+        if runs.device().type == "cuda":
+            with self._group("wire"):
+                self.wire_ms = self.wire(model.bytes)
+        with self._group("cold"):
+            self.planned = self.cold(pair, "planned", self.options.samples)
+            self.put("ready", [ready for _, ready in self.planned])
+            self._judge_overhead(self.planned, self.wire_ms)
+        if runs.device().type == "cuda":
+            with self._group("captured graph"):
+                self._captured(pair, self.wire_ms)
+            if self.workload.is_large:
+                with self._group("rate"):
+                    self._judge_rate(model, self.wire_ms)
         self._workers(model)
         del model
         pair.retire()
@@ -169,10 +184,14 @@ class Bench:
         title, key = self.workload.name, self.options.workload_key(self.workload)
         name = model.name
         poolswitch.order("load", name)
-        workers.put_attach(self.out, title, key, name, self.options.processes)
-        workers.put_resident_switch(self.out, title, key, name, self.options.samples)
+        with self._group("attaching"):
+            workers.put_attach(self.out, title, key, name, self.options.processes)
+        with self._group("another worker"):
+            workers.put_resident_switch(self.out, title, key, name,
+                                        self.options.samples)
         if runs.device().type == "cuda":
-            workers.put_many(self.out, title, key, name, model.bytes)
+            with self._group("many workers"):
+                workers.put_many(self.out, title, key, name, model.bytes)
 
     def _judge_overhead(self, samples, wire_ms):
         low, mean, high = figures.interval(
@@ -210,7 +229,8 @@ class Bench:
         best = figures.percentile([cold for cold, _ in planned], 0.5)
         fixed = {}
         for plan in list(PLANS)[1:]:
-            pair, samples = self.cold(plan, self.options.plan_samples)
+            pair = Pair(self, plan)
+            samples = self.cold(pair, plan, self.options.plan_samples)
             fixed[plan] = figures.percentile([cold for cold, _ in samples], 0.5)
             pair.retire()
         self.out.judge(self.workload.name, "planned, of the best fixed plan",
