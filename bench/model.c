@@ -530,9 +530,11 @@ static bool make_files(struct setting *setting)
 
 static bool open_setting(struct setting *setting)
 {
-	char parameter[32], computation[32];
-	const char *const options[] = { "--parameter", parameter, "--size",
-					computation, NULL };
+	char parameter[32], computation[32], host[32];
+	const char *const options[] = {
+		"--parameter",   parameter, "--size", computation,
+		"--host-memory", host,      NULL
+	};
 	const uint64_t bytes = bn_model_bytes(setting->size);
 
 	/* One model, and as much again for the rest. */
@@ -540,6 +542,9 @@ static bool open_setting(struct setting *setting)
 		 (unsigned long long)bytes);
 	snprintf(computation, sizeof(computation), "%llu",
 		 (unsigned long long)(2 * bytes + 256 * MIB));
+	/* Both models, however small the machine is. */
+	snprintf(host, sizeof(host), "%llu",
+		 (unsigned long long)(4 * bytes + 256 * MIB));
 	return make_files(setting) &&
 	       bn_daemon_start_with(options, &setting->daemon) &&
 	       bn_gpu_open(NULL, NULL) && bn_layer_load() &&

@@ -15,7 +15,8 @@ def round_up(count: int, unit: int) -> int:
 
 
 class Daemon:
-    """Whose parameter region holds models of @bytes, and no more."""
+    """Whose parameter region holds models of @bytes, and no more; in host memory
+    four of them have room, however small the machine is."""
 
     def __init__(self, folder, model_bytes: int, segment: int):
         region = round_up(max(model_bytes, 1), segment)
@@ -23,7 +24,7 @@ class Daemon:
         self._process = subprocess.Popen(
             [poolswitch.program("poolswitchd"), "--socket", self.socket,
              "--size", str(region + segment), "--parameter", str(region),
-             "--segment", str(segment)],
+             "--segment", str(segment), "--host-memory", str(4 * region)],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
         ready = self._process.stdout.readline()
         if "ready" not in ready:
