@@ -20,6 +20,8 @@ class Daemon:
 
     def __init__(self, folder, model_bytes: int, segment: int):
         region = round_up(max(model_bytes, 1), segment)
+        #: As much as a segment and more, where there is more.
+        self.spoiler_bytes = min(segment + 1, region)
         self.socket = str(pathlib.Path(folder) / "socket")
         self._process = subprocess.Popen(
             [poolswitch.program("poolswitchd"), "--socket", self.socket,

@@ -3,7 +3,8 @@
 """How long a switch of models takes, beside what people do today.
 
 Two models of the same shape and different weights take turns in a parameter
-region that holds one of them: whenever one has run, the other is on the host. A
+region that holds one of them: whenever one has run, the other is on the host. Of
+large ones there is one, which another, small one takes out. A
 cold sample is a request for that one, from the call to its answer; after it the
 same request again, with the weights there, is the ready sample of the pair.
 Each cold sample has moved all of the model's bytes, and each answer is that of
@@ -46,12 +47,12 @@ RATE = 0.97
 
 
 class Pair:
-    """Two models of one workload, and how to run the colder one."""
+    """Two models of one workload, one of a large one, and how to run the colder."""
 
     def __init__(self, bench, plan: str):
         self._bench = bench
         self.runs = []
-        for seed in SEEDS:
+        for seed in bench.files:
             name = f"{seed}.{plan.replace(' ', '-')}"
             kind, groups = PLANS[plan]
             poolswitch.add(name, bench.files[seed], plan=kind, groups=groups,
@@ -60,6 +61,7 @@ class Pair:
             self.runs.append(runs.Eager(module, name, bench.inputs))
         for _ in range(WARM):
             for run in self.runs:
+                bench.spoil()
                 run()
                 runs.synchronize()
 
@@ -74,10 +76,12 @@ class Pair:
         for number in range(count):
             if number >= LEAST_SAMPLES and time.monotonic() > until:
                 break
-            run = self.runs[number % 2]
+            which = number % len(self.runs)
+            run = self.runs[which]
+            self._bench.spoil()
             before = self._bench.copied(run)
             cold = runs.timed(run)
-            run.check(self._bench.expected[number % 2])
+            run.check(self._bench.expected[which])
             moved = self._bench.copied(run) - before
             if moved != run.model.bytes:
                 raise AssertionError(
@@ -107,8 +111,10 @@ class Bench:
         self.inputs = workloads.make_inputs(torch, workload, runs.device())
         self.files, self.expected = {}, []
         self.wire_ms, self.planned = 0.0, []
-        for seed in SEEDS:
+        for seed in SEEDS[:1] if workload.is_large else SEEDS:
             self._make(seed, pathlib.Path(folder) / f"{seed}.safetensors")
+        if workload.is_large:
+            self._add_spoiler(pathlib.Path(folder) / "spoiler.safetensors")
 
     def _make(self, seed, path):
         module = workloads.build(torch, self.workload, seed)
@@ -120,6 +126,19 @@ class Bench:
         del module
         if runs.device().type == "cuda":
             torch.cuda.empty_cache()
+
+    def _add_spoiler(self, path):
+        """A model beside which the large one has no room in the region."""
+        module = torch.nn.Module()
+        module.register_buffer("bytes", torch.zeros(self.daemon.spoiler_bytes,
+                                                    dtype=torch.uint8))
+        poolswitch.torch.save_model(module, path)
+        poolswitch.add("spoiler", path, socket=self.daemon.socket)
+
+    def spoil(self) -> None:
+        """Of a pair each takes the other out; the large one is alone."""
+        if self.workload.is_large:
+            poolswitch.order("load", "spoiler", socket=self.daemon.socket)
 
     def copied(self, run) -> int:
         return self.daemon.models()[run.model.name]["copied"]
@@ -285,8 +304,8 @@ class Bench:
 def measure(workload, out, options, folder) -> None:
     """All rows of one workload."""
     os.environ.pop("POOLSWITCH_SHARE", None)
-    size = sum(each.nbytes + 255 for each in workloads.build(
-        torch, workload, SEEDS[0]).state_dict().values())
+    size = sum(each.nbytes + 255 for each in workloads.empty(
+        torch, workload).state_dict().values())
     segment = options.segment or SEGMENT
     with Daemon(folder, size, segment) as daemon:
         os.environ["POOLSWITCH_SOCKET"] = daemon.socket

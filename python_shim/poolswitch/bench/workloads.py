@@ -111,7 +111,10 @@ def seeded(torch, seed: int):
 
 
 def build(torch, workload: Workload, seed: int):
-    with seeded(torch, seed), torch.no_grad():
+    """On the CPU; what is large where it is made fast."""
+    is_there = workload.is_large and torch.cuda.is_available()
+    device = torch.device("cuda" if is_there else "cpu")
+    with seeded(torch, seed), torch.no_grad(), device:
         return workload.make(torch)
 
 
