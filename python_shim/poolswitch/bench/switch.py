@@ -70,8 +70,9 @@ class Pair:
         self.runs = [runs.Captured(run) for run in self.runs]
         return self
 
-    def samples(self, count: int):
-        """[(cold, ready)] in ns, of each in turn."""
+    def samples(self, count: int, *, reaps: bool = True):
+        """[(cold, ready)] in ns, of each in turn. reaps: each asks check() after
+        its run, which gives the model up; else the next has to ask it for that."""
         found = []
         until = time.monotonic() + ROW_S
         for number in range(count):
@@ -89,6 +90,8 @@ class Pair:
                     f"{run.model.name}: a cold run moved {moved} bytes of "
                     f"{run.model.bytes}")
             found.append((cold, runs.timed(run)))
+            if reaps:
+                run.bound.check()
         return found
 
     def retire(self) -> None:
@@ -203,6 +206,10 @@ class Bench:
             self.planned = self.cold(pair, "planned", self.options.samples)
             self.put("ready", [ready for _, ready in self.planned])
             self._judge_overhead(self.planned, self.wire_ms)
+        with self._group("cold, unchecked"):
+            samples = pair.samples(self.options.plan_samples, reaps=False)
+            self.put("cold, the other's run not checked",
+                     [cold for cold, _ in samples], "ready")
         if runs.device().type == "cuda":
             with self._group("captured graph"):
                 self._captured(pair, self.wire_ms)
