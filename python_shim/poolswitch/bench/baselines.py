@@ -119,10 +119,14 @@ def _copy_groups(link, memory, host, ends):
 
 
 class HostSignalled(Plain):
-    """PipeSwitch's: @groups alike in bytes, a word over a pipe for each."""
+    """PipeSwitch's: @groups alike in bytes, a word over a pipe for each. @order:
+    that of first use, of all names that are in a file."""
 
-    def __init__(self, module, inputs, groups: int):
+    def __init__(self, module, inputs, groups: int, order):
         super().__init__(module, inputs, pinned=False)
+        place = {name: number for number, name in enumerate(order)}
+        self._host = dict(sorted(self._host.items(),
+                                 key=lambda item: place.get(item[0], -1)))
         size = _Flat.bytes_of(self._host)
         host = torch.empty(size, dtype=torch.uint8)
         flat = _Flat(self._host, host)
@@ -133,6 +137,7 @@ class HostSignalled(Plain):
         for name, slot in _weights(module):
             slot.data = there.views[name]
         ends = self._ends(flat.ends, groups)
+        self._groups = len(ends)
         self._hook(module, dict(zip(self._host, flat.ends)), ends)
         context = torch.multiprocessing.get_context("spawn")
         self._link, far = context.Pipe()
@@ -171,6 +176,8 @@ class HostSignalled(Plain):
         self._landed = 0
         self._link.send(True)
         self.run()
+        # What no module waited for: no word of it is left to the next run.
+        self._await(self._groups)
 
     def end(self) -> None:
         self._link.send(False)

@@ -123,7 +123,7 @@ class Bench:
     def _make(self, seed, path):
         module = workloads.build(torch, self.workload, seed)
         module = module.to(runs.device())
-        poolswitch.torch.save_model(module, path, *self.inputs)
+        self.order = poolswitch.torch.save_model(module, path, *self.inputs)
         self.files[seed] = path
         with torch.inference_mode():
             self.expected.append(module(*self.inputs).clone())
@@ -302,7 +302,7 @@ class Bench:
         self._time("one copy, not pinned",
                    baselines.FlatCopy(self._module(), inputs))
         run = baselines.HostSignalled(self._module(), inputs,
-                                      self.workload.hand_groups)
+                                      self.workload.hand_groups, self.order)
         self._time("host-signalled pipeline", run)
         run.end()
 
