@@ -27,16 +27,13 @@ import poolswitch
 import poolswitch.torch
 from poolswitch.bench import baselines, figures, runs, workers, workloads
 from poolswitch.bench.daemon import Daemon
+from poolswitch.bench.workers import LEAST_SAMPLES, ROW_S, WARM
 
 SEGMENT = 256 << 20
 SEEDS = (1, 2)
 #: How the same files are added: what their tensors travel in.
 PLANS = {"planned": ("best", 0), "a tensor": ("tensor", 0), "a layer": ("layer", 0),
          "one": ("one", 0), "8 groups": ("groups", 8), "32 groups": ("groups", 32)}
-WARM = 3
-#: A row takes no more than this, unless it has the least number of samples.
-ROW_S = 40
-LEAST_SAMPLES = 30
 LEAST_COPIES = 10
 HEARD_S = 1
 
@@ -229,7 +226,7 @@ class Bench:
             workers.put_attach(self.out, title, key, name, self.options.processes)
         with self._group("another worker"):
             workers.put_resident_switch(self.out, title, key, name,
-                                        self.options.samples)
+                                        self.options.samples, self.random)
         if runs.device().type == "cuda":
             with self._group("many workers"):
                 workers.put_many(self.out, title, key, name, model.bytes)

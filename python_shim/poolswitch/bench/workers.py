@@ -6,11 +6,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 
 import torch
 
 from poolswitch.bench import figures
 
+WARM = 3
+#: A row takes no more than this, unless it has the least number of samples.
+ROW_S = 40
+LEAST_SAMPLES = 30
 RESIDENT_US = 150
 PYTHON_MS = 20
 WORKERS = 10
@@ -42,23 +47,47 @@ class Worker:
         self._process.wait()
 
 
-def put_resident_switch(out, title: str, workload: str, name: str,
-                        samples: int) -> None:
+def _after(worker, other, chance) -> tuple[int, int]:
+    """What a run takes after another worker's, and after a rest as long: in either
+    order, so that neither is always the one on a GPU that has cooled down."""
+    def after_other():
+        other.ask("run")
+        return worker.ask("run")[0]
+
+    def after_rest(seconds):
+        time.sleep(seconds)
+        return worker.ask("run")[0]
+
+    began = time.monotonic()
+    other.ask("run")
+    rest = time.monotonic() - began
+    worker.ask("run")
+    if chance.random() < 0.5:
+        first = after_other()
+        return first, after_rest(rest)
+    own = after_rest(rest)
+    return after_other(), own
+
+
+def put_resident_switch(out, title: str, workload: str, name: str, samples: int,
+                        chance) -> None:
     """Another worker has run last, or this one has; the model is there."""
     switched, ready = [], []
     with Worker(workload, name) as other, Worker(workload, name) as worker:
-        for number in range(samples + 3):
-            other.ask("run")
-            after_other = worker.ask("run")[0]
-            after_own = worker.ask("run")[0]
-            if number >= 3:
-                switched.append(after_other)
-                ready.append(after_own)
+        for _ in range(WARM):
+            _after(worker, other, chance)
+        until = time.monotonic() + ROW_S
+        while len(ready) < samples:
+            if len(ready) >= LEAST_SAMPLES and time.monotonic() > until:
+                break
+            after_other, after_own = _after(worker, other, chance)
+            switched.append(after_other)
+            ready.append(after_own)
     out.put_times(f"{title}, resident, another worker", "request to answer", switched,
                   "ready")
     out.put_times(f"{title}, resident, the same worker", "request to answer", ready)
     _, mean, _ = figures.interval([(a - b) / 1e3 for a, b in zip(switched, ready)])
-    out.judge(title, "another worker above the same, mean", mean, "us", samples,
+    out.judge(title, "another worker above the same, mean", mean, "us", len(ready),
               most=RESIDENT_US)
 
 
