@@ -21,7 +21,7 @@ def parse(argv):
     parser.add_argument("--plan-samples", type=int, default=200,
                         help="of each fixed plan")
     parser.add_argument("--slow-samples", type=int, default=30)
-    parser.add_argument("--processes", type=int, default=5)
+    parser.add_argument("--processes", type=int, default=3)
     parser.add_argument("--segment", type=int, default=0, help="bytes")
     parser.add_argument("--seed", type=int, default=20260101)
     options = parser.parse_args(argv)

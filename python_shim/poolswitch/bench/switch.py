@@ -222,12 +222,14 @@ class Bench:
         title, key = self.workload.name, self.options.workload_key(self.workload)
         name = model.name
         poolswitch.order("load", name)
-        with self._group("attaching"):
-            workers.put_attach(self.out, title, key, name, self.options.processes)
+        if self.workload.has_processes or self.workload.is_large:
+            with self._group("attaching"):
+                workers.put_attach(self.out, title, key, name,
+                                   self.options.processes)
         with self._group("another worker"):
             workers.put_resident_switch(self.out, title, key, name,
                                         self.options.samples, self.random)
-        if runs.device().type == "cuda":
+        if runs.device().type == "cuda" and self.workload.has_processes:
             with self._group("many workers"):
                 workers.put_many(self.out, title, key, name, model.bytes)
 

@@ -31,9 +31,15 @@ class Worker:
             [sys.executable, "-m", "poolswitch.bench.worker", workload, name],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def ask(self, what: str) -> list[int]:
+    def begin(self, what: str) -> None:
         self._process.stdin.write(what + "\n")
         self._process.stdin.flush()
+
+    def ask(self, what: str) -> list[int]:
+        self.begin(what)
+        return self.answer()
+
+    def answer(self) -> list[int]:
         said = self._process.stdout.readline()
         if not said:
             raise RuntimeError(f"a worker ended with {self._process.wait()}")
@@ -110,7 +116,9 @@ def put_many(out, title: str, workload: str, name: str, weights: int) -> None:
     try:
         for _ in range(WORKERS):
             workers.append(Worker(workload, name).__enter__())
-            workers[-1].ask("run")
+            workers[-1].begin("run")
+        for worker in workers:
+            worker.answer()
         each = (used_bytes() - before) / WORKERS
     finally:
         for worker in workers:

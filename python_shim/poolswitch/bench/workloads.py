@@ -20,6 +20,7 @@ class Workload:
     make: Callable[[Any], Any]           # of torch; the module, on the CPU
     inputs: Callable[[Any], tuple]       # of torch; on the CPU
     hand_groups: int = 32                # of PipeSwitch's own grouping
+    has_processes: bool = False          # what many processes take is measured
     is_large: bool = False               # too much to have several times
 
 
@@ -90,13 +91,15 @@ def _vectors(width):
     return lambda torch: (torch.randn(BATCH, 16, width, dtype=torch.bfloat16),)
 
 
-RESNET = Workload("ResNet-152", _resnet152, _images(224), hand_groups=52)
+RESNET = Workload("ResNet-152", _resnet152, _images(224), hand_groups=52,
+                  has_processes=True)
 INCEPTION = Workload("Inception-v3", _inception, _images(299), hand_groups=17)
 BERT = Workload("BERT-base", _bert, _texts, hand_groups=39)
 SYNTHETIC = Workload("16 GB, synthetic", _synthetic(SYNTHETIC_LAYERS, SYNTHETIC_WIDTH),
                      _vectors(SYNTHETIC_WIDTH), is_large=True)
 #: To see that the benchmark works, where there is no GPU.
-TINY = Workload("tiny", _synthetic(4, 64), _vectors(64), hand_groups=4)
+TINY = Workload("tiny", _synthetic(4, 64), _vectors(64), hand_groups=4,
+                has_processes=True)
 
 ALL = {"resnet152": RESNET, "inception": INCEPTION, "bert": BERT,
        "synthetic": SYNTHETIC, "tiny": TINY}
