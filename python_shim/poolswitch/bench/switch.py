@@ -42,6 +42,7 @@ OVERHEAD_SHARE, OVERHEAD_LEAST_MS = 0.05, 0.15
 GRAPH_OF_IDEAL = 1.03
 PLAN_WORSE = 1.01
 RATE = 0.97
+GROUP_US = 5
 
 
 class Pair:
@@ -50,6 +51,8 @@ class Pair:
     def __init__(self, bench, plan: str):
         self._bench = bench
         self.runs = []
+        #: What the daemon says that each cold sample's load took, ns.
+        self.loads = []
         for seed in bench.files:
             name = f"{seed}.{plan.replace(' ', '-')}"
             kind, groups = PLANS[plan]
@@ -86,6 +89,7 @@ class Pair:
                 raise AssertionError(
                     f"{run.model.name}: a cold run moved {moved} bytes of "
                     f"{run.model.bytes}")
+            self.loads.append(self._bench.load_ns(run))
             found.append((cold, runs.timed(run)))
             if reaps:
                 run.bound.check()
@@ -143,6 +147,9 @@ class Bench:
 
     def copied(self, run) -> int:
         return self.daemon.models()[run.model.name]["copied"]
+
+    def load_ns(self, run) -> int:
+        return self.daemon.models()[run.model.name]["load_ns"]
 
     def moved(self, run, before: int) -> int:
         """The daemon hears of a load's end a moment after the GPU has it."""
@@ -267,12 +274,17 @@ class Bench:
 
     def _plans(self, planned):
         best = figures.percentile([cold for cold, _ in planned], 0.5)
-        fixed = {}
+        fixed, loads, groups = {}, {}, 0
         for plan in list(PLANS)[1:]:
             pair = Pair(self, plan)
             samples = self.cold(pair, plan, self.options.plan_samples)
             fixed[plan] = figures.percentile([cold for cold, _ in samples], 0.5)
+            loads[plan] = figures.percentile(pair.loads, 0.5)
+            groups = len(pair.runs[0].model.tensors)
             pair.retire()
+        self.out.judge(self.workload.name, "cost of a group",
+                       (loads["a tensor"] - loads["one"]) / (groups - 1) / 1e3, "us",
+                       self.options.plan_samples, most=GROUP_US)
         self.out.judge(self.workload.name, "planned, of the best fixed plan",
                        best / min(fixed.values()), "", len(planned), most=PLAN_WORSE)
 
