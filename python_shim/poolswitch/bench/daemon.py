@@ -9,6 +9,8 @@ import subprocess
 
 import poolswitch
 
+END_S = 30
+
 
 def round_up(count: int, unit: int) -> int:
     return -(-count // unit) * unit
@@ -41,7 +43,11 @@ class Daemon:
 
     def end(self) -> None:
         poolswitch.ask("shutdown", socket=self.socket)
-        self._process.wait()
+        try:
+            self._process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
     def __enter__(self) -> Daemon:
         return self
