@@ -274,17 +274,17 @@ class Bench:
 
     def _plans(self, planned):
         best = figures.percentile([cold for cold, _ in planned], 0.5)
-        fixed, loads, groups = {}, {}, 0
+        fixed, loads, count, groups = {}, {}, 0, 0
         for plan in list(PLANS)[1:]:
             pair = Pair(self, plan)
             samples = self.cold(pair, plan, self.options.plan_samples)
             fixed[plan] = figures.percentile([cold for cold, _ in samples], 0.5)
             loads[plan] = figures.percentile(pair.loads, 0.5)
-            groups = len(pair.runs[0].model.tensors)
+            count, groups = len(pair.loads), len(pair.runs[0].model.tensors)
             pair.retire()
         self.out.judge(self.workload.name, "cost of a group",
                        (loads["a tensor"] - loads["one"]) / (groups - 1) / 1e3, "us",
-                       self.options.plan_samples, most=GROUP_US)
+                       count, most=GROUP_US)
         self.out.judge(self.workload.name, "planned, of the best fixed plan",
                        best / min(fixed.values()), "", len(planned), most=PLAN_WORSE)
 
@@ -336,4 +336,9 @@ def measure(workload, out, options, folder) -> None:
     segment = options.segment or SEGMENT
     with Daemon(folder, size, segment) as daemon:
         os.environ["POOLSWITCH_SOCKET"] = daemon.socket
-        Bench(workload, daemon, folder, options, out).run()
+        try:
+            Bench(workload, daemon, folder, options, out).run()
+        finally:
+            # The next workload has a daemon of its own.
+            gc.collect()
+            poolswitch.torch.default_pool().close()
