@@ -77,7 +77,7 @@ static bool try_begin(struct ps_model *model)
 {
 	if (!model->is_right || has_failed(model))
 		return false;
-	/* Asked for: when its runs have ended it goes, and is asked for anew. */
+	/* Asked for: its runs end, and then it is asked for anew. */
 	if (model->owes && model->uses == 0)
 		return false;
 	if (!model->is_held &&
